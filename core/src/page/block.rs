@@ -1,0 +1,346 @@
+//! A block: a run of consecutive entries of one page, stored column by column.
+//!
+//! The bytes of a block are the bitmap of survivors (only where entries were
+//! deleted in place), the columns of the null rank and of each lane, the number
+//! of rows per heap page, and the column of row ordinals. On inner pages the
+//! column of children follows.
+//!
+//! A heap TID is stored as a *row ordinal* `block * K + offset - 1`, with K the
+//! largest offset that the block's TIDs have: rows that were inserted in key
+//! order have consecutive ordinals. Where an offset is 0 or implausibly large K
+//! is 0 and the column holds the TIDs as they are.
+
+use crate::codec::{self, Column, MAX_LINE, MAX_VALUES};
+use crate::error::{Error, Result};
+use crate::key::{Pos, TID_END, Tid};
+
+/// Beyond this offset a TID is not of PostgreSQL's heap (at most 291 tuples a
+/// page of 8 KiB, 1,170 of 32 KiB), and ordinals would waste bits.
+const MAX_ROWS_PER_PAGE: u64 = 2048;
+
+/// The most entries that one encoded block takes, so that even raw it fills at
+/// most half of a page: then a page of one block can always be folded.
+#[must_use]
+pub fn max_block_entries(page_size: usize, lanes: usize) -> usize {
+    let raw = 8 * lanes + 7;
+    let mut n = MAX_VALUES;
+    while n > 8 && n * raw > page_size / 2 {
+        n /= 2;
+    }
+    n
+}
+
+/// Reusable columns: entries in columnar form, at most [`MAX_VALUES`].
+#[derive(Clone)]
+pub struct Entries<const V: usize> {
+    ranks: [u64; MAX_VALUES],
+    vals: [[u64; MAX_VALUES]; V],
+    tids: [u64; MAX_VALUES],
+}
+
+impl<const V: usize> Default for Entries<V> {
+    fn default() -> Self {
+        Self { ranks: [0; MAX_VALUES], vals: [[0; MAX_VALUES]; V], tids: [0; MAX_VALUES] }
+    }
+}
+
+impl<const V: usize> Entries<V> {
+    /// The entry at `i`, as the last decode left it.
+    #[must_use]
+    pub fn pos(&self, i: usize) -> Pos<V> {
+        let i = i % MAX_VALUES;
+        let mut vals = [0; V];
+        for (val, column) in vals.iter_mut().zip(&self.vals) {
+            *val = column[i];
+        }
+        Pos { rank: self.ranks[i], vals, tid: self.tids[i] }
+    }
+}
+
+/// Splits a row ordinal into block and offset without a division: exact for
+/// ordinals below 2^48 and K up to [`MAX_ROWS_PER_PAGE`] (Granlund and
+/// Montgomery, "Division by invariant integers using multiplication", 1994).
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    k: u64,
+    reciprocal: u64,
+}
+
+impl Rows {
+    fn new(k: u64) -> Self {
+        let reciprocal = if k < 2 { 0 } else { u64::MAX / k + 1 };
+        Self { k, reciprocal }
+    }
+
+    fn ordinal(self, tid: Tid) -> u64 {
+        if self.k == 0 { tid } else { (tid >> 16) * self.k + (tid & 0xffff).wrapping_sub(1) }
+    }
+
+    fn tid(self, ordinal: u64) -> Tid {
+        let tid = match self.k {
+            0 => ordinal,
+            1 => ordinal << 16 | 1,
+            k => {
+                let block = ((u128::from(ordinal) * u128::from(self.reciprocal)) >> 64) as u64;
+                block << 16 | ordinal.wrapping_sub(block.wrapping_mul(k)).wrapping_add(1)
+            }
+        };
+        tid & (TID_END - 1)
+    }
+
+    /// The least ordinal whose TID is at or above `tid`, which need not be one
+    /// that K can express.
+    fn bound(self, tid: Tid) -> u64 {
+        if self.k == 0 {
+            return tid;
+        }
+        let offset = tid & 0xffff;
+        (tid >> 16) * self.k + offset.saturating_sub(1).min(self.k)
+    }
+}
+
+/// Encodes entries (1..=[`MAX_VALUES`], ascending) at the start of `out`, and
+/// their children if this is a block of an inner page. Returns the bytes
+/// written.
+///
+/// # Errors
+/// [`Error::Full`] if `out` is too short.
+pub fn encode_block<const V: usize>(
+    entries: &[Pos<V>],
+    children: Option<&[u64]>,
+    out: &mut [u8],
+) -> Result<usize> {
+    let mut column = [0u64; MAX_VALUES];
+    let n = entries.len();
+    let column = column.get_mut(..n).ok_or(Error::Full)?;
+    let mut at = 0;
+    let mut put = |values: &[u64], at: &mut usize| -> Result<()> {
+        let rest = out.get_mut(*at..).ok_or(Error::Full)?;
+        *at += codec::encode(values, rest)?.0;
+        Ok(())
+    };
+    for (slot, entry) in column.iter_mut().zip(entries) {
+        *slot = entry.rank;
+    }
+    put(column, &mut at)?;
+    for lane in 0..V {
+        for (slot, entry) in column.iter_mut().zip(entries) {
+            *slot = entry.vals[lane];
+        }
+        put(column, &mut at)?;
+    }
+    let mut k = 0;
+    let mut plausible = true;
+    for entry in entries {
+        let offset = entry.tid & 0xffff;
+        plausible &= offset != 0 && offset <= MAX_ROWS_PER_PAGE;
+        k = k.max(offset);
+    }
+    let rows = Rows::new(if plausible { k } else { 0 });
+    for (slot, entry) in column.iter_mut().zip(entries) {
+        *slot = rows.ordinal(entry.tid);
+    }
+    // K goes in front of the ordinals; it is at most 2,048.
+    #[allow(clippy::cast_possible_truncation)]
+    let k16 = rows.k as u16;
+    out.get_mut(at..at + 2).ok_or(Error::Full)?.copy_from_slice(&k16.to_le_bytes());
+    at += 2;
+    let rest = out.get_mut(at..).ok_or(Error::Full)?;
+    at += codec::encode(column, rest)?.0;
+    if let Some(children) = children {
+        let rest = out.get_mut(at..).ok_or(Error::Full)?;
+        at += codec::encode(children, rest)?.0;
+    }
+    Ok(at)
+}
+
+/// A parsed block.
+#[derive(Clone, Copy)]
+pub struct BlockView<'a, const V: usize> {
+    n: usize,
+    skip: usize,
+    survivors: Option<&'a [u8]>,
+    rank: Column<'a>,
+    vals: [Column<'a>; V],
+    rows: Rows,
+    tids: Column<'a>,
+    children: Option<Column<'a>>,
+}
+
+impl<'a, const V: usize> BlockView<'a, V> {
+    /// Parses a block of positions `skip..skip + n`. `bytes` starts with the
+    /// block and may go on behind its `len` bytes. `None` if malformed.
+    #[must_use]
+    pub fn parse(
+        bytes: &'a [u8],
+        len: usize,
+        n: usize,
+        skip: usize,
+        survivors: bool,
+        children: bool,
+    ) -> Option<Self> {
+        if n == 0 || skip + n > MAX_LINE || len > bytes.len() {
+            return None;
+        }
+        let total = skip + n;
+        let mut at = 0;
+        let bitmap = if survivors {
+            at = n.div_ceil(8);
+            Some(bytes.get(..at)?)
+        } else {
+            None
+        };
+        let next = |at: &mut usize| -> Option<Column<'a>> {
+            let (column, used) = Column::parse(bytes.get(*at..)?, total)?;
+            *at += used;
+            Some(column)
+        };
+        let rank = next(&mut at)?;
+        let mut vals = [rank; V];
+        for val in &mut vals {
+            *val = next(&mut at)?;
+        }
+        let k = u64::from(super::bytes::get_u16(bytes, at));
+        at += 2;
+        if k > MAX_ROWS_PER_PAGE {
+            return None;
+        }
+        let tids = next(&mut at)?;
+        let children = if children { Some(next(&mut at)?) } else { None };
+        if at != len {
+            return None;
+        }
+        let view =
+            Self { n, skip, survivors: bitmap, rank, vals, rows: Rows::new(k), tids, children };
+        if skip != 0 && !view.is_line() {
+            return None;
+        }
+        Some(view)
+    }
+
+    /// Positions of the block, survivors or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.n
+    }
+
+    /// Never: blocks have entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Whether no column takes any bits per entry.
+    #[must_use]
+    pub fn is_line(&self) -> bool {
+        self.rank.is_line()
+            && self.vals.iter().all(Column::is_line)
+            && self.tids.is_line()
+            && self.children.is_none()
+    }
+
+    /// Whether the entry at `i` is still there.
+    #[must_use]
+    pub fn survives(&self, i: usize) -> bool {
+        match self.survivors {
+            None => true,
+            Some(bits) => bits.get(i / 8).is_some_and(|b| b >> (i % 8) & 1 == 1),
+        }
+    }
+
+    /// Whether entries were deleted from the block in place.
+    #[must_use]
+    pub fn has_survivor_bitmap(&self) -> bool {
+        self.survivors.is_some()
+    }
+
+    /// Entries that are still there.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        match self.survivors {
+            None => self.n,
+            Some(bits) => {
+                let all: u32 = bits.iter().map(|b| b.count_ones()).sum();
+                (all as usize).min(self.n)
+            }
+        }
+    }
+
+    /// The entry at position `i < len()`.
+    #[must_use]
+    pub fn pos(&self, i: usize) -> Pos<V> {
+        let i = i + self.skip;
+        let mut vals = [0; V];
+        for (val, column) in vals.iter_mut().zip(&self.vals) {
+            *val = column.get(i);
+        }
+        Pos { rank: self.rank.get(i) & 0xffff, vals, tid: self.rows.tid(self.tids.get(i)) }
+    }
+
+    /// The child at position `i` (inner pages).
+    #[must_use]
+    pub fn child(&self, i: usize) -> u64 {
+        self.children.map_or(u64::MAX, |c| c.get(i))
+    }
+
+    /// The codecs of the lanes and, last, of the row ordinals.
+    pub fn codecs(&self) -> impl Iterator<Item = codec::Codec> + '_ {
+        self.vals.iter().map(Column::codec).chain(core::iter::once(self.tids.codec()))
+    }
+
+    /// Decodes positions `from..to` (at most [`MAX_VALUES`] of them) to the
+    /// start of `out`, dead ones included. Returns how many.
+    pub fn decode(&self, from: usize, to: usize, out: &mut Entries<V>) -> usize {
+        let to = to.min(self.n).min(from + MAX_VALUES);
+        let count = to.saturating_sub(from);
+        let at = from + self.skip;
+        self.rank.decode(at, &mut out.ranks[..count]);
+        for rank in &mut out.ranks[..count] {
+            *rank &= 0xffff;
+        }
+        for (column, vals) in self.vals.iter().zip(&mut out.vals) {
+            column.decode(at, &mut vals[..count]);
+        }
+        let tids = &mut out.tids[..count];
+        self.tids.decode(at, tids);
+        match self.rows.k {
+            0 => {
+                for tid in tids {
+                    *tid &= TID_END - 1;
+                }
+            }
+            _ => {
+                for tid in tids {
+                    *tid = self.rows.tid(*tid);
+                }
+            }
+        }
+        count
+    }
+
+    /// The first position in `0..=len()` whose entry, dead or not, is at or
+    /// above `target`.
+    #[must_use]
+    pub fn lower_bound(&self, target: &Pos<V>) -> usize {
+        let (mut from, mut to) = (self.skip, self.skip + self.n);
+        for (column, x) in core::iter::once((&self.rank, target.rank))
+            .chain(self.vals.iter().zip(target.vals.iter().copied()))
+        {
+            let first = column.lower_bound(from, to, x);
+            if first >= to || column.get(first) != x {
+                return first - self.skip;
+            }
+            // Most keys are unique: look at the neighbour before searching.
+            from = first;
+            to = if first + 1 < to && column.get(first + 1) == x {
+                column.upper_bound(first + 1, to, x)
+            } else {
+                first + 1
+            };
+        }
+        if target.tid == 0 {
+            return from - self.skip;
+        }
+        self.tids.lower_bound(from, to, self.rows.bound(target.tid)) - self.skip
+    }
+}

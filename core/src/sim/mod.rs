@@ -1,0 +1,390 @@
+//! A page store in memory for tests: it can stop after any record, as a crash
+//! would, and run several actors in an order that a seed decides.
+//!
+//! Locks, pins and records behave as PostgreSQL's: a page has readers or one
+//! writer, a cleanup lock waits for all other pins, a record applies to all its
+//! pages or to none. What the rules of locking forbid (locking a page twice,
+//! two share locks at a time, waiting for a cleanup lock with a lock in hand,
+//! changing a page outside of a record, links to pages that do not exist) is a
+//! panic, and so is a deadlock.
+
+mod schedule;
+
+pub use schedule::run_actors;
+
+use crate::error::{Error, Result};
+use crate::key::Block;
+use crate::page::{self, Kind};
+use crate::store::{Image, PageGuard, PageStore, RECORD_PAGES, Record};
+use schedule::Scheduler;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Clone)]
+struct SimPage {
+    bytes: Arc<Vec<u8>>,
+    readers: u32,
+    writer: bool,
+    pins: u32,
+}
+
+struct World {
+    pages: Vec<SimPage>,
+    free: Vec<Block>,
+    commits: u64,
+    stop_after: Option<u64>,
+    /// Blocks that each actor has locked, with whether exclusively.
+    held: Vec<Vec<(Block, bool)>>,
+}
+
+/// The store. Clones share the pages; each belongs to one actor.
+#[derive(Clone)]
+pub struct SimStore {
+    world: Arc<Mutex<World>>,
+    scheduler: Option<Arc<Scheduler>>,
+    actor: usize,
+    page_size: usize,
+}
+
+impl SimStore {
+    /// An empty store for one actor.
+    #[must_use]
+    pub fn new(page_size: usize) -> Self {
+        let world = World {
+            pages: Vec::new(),
+            free: Vec::new(),
+            commits: 0,
+            stop_after: None,
+            held: vec![Vec::new()],
+        };
+        Self { world: Arc::new(Mutex::new(world)), scheduler: None, actor: 0, page_size }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the store when `records` more records have been committed: every
+    /// later operation fails with [`Error::Stopped`].
+    pub fn stop_after(&self, records: u64) {
+        let mut world = self.world();
+        world.stop_after = Some(world.commits + records);
+    }
+
+    /// Records committed so far.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.world().commits
+    }
+
+    /// The store as recovery finds it: all committed records applied, all locks
+    /// and pins gone, the list of free pages lost.
+    #[must_use]
+    pub fn recover(&self) -> Self {
+        let fresh = Self::new(self.page_size);
+        let pages = self.world().pages.iter().map(|page| page.bytes.clone()).collect::<Vec<_>>();
+        fresh.world().pages = pages
+            .into_iter()
+            .map(|bytes| SimPage { bytes, readers: 0, writer: false, pins: 0 })
+            .collect();
+        fresh
+    }
+
+    /// The bytes of a page, whatever locks it has.
+    #[must_use]
+    pub fn bytes(&self, block: Block) -> Option<Vec<u8>> {
+        self.world().pages.get(block as usize).map(|page| page.bytes.as_ref().clone())
+    }
+
+    /// Overwrites a page without a record: damage.
+    pub fn overwrite(&self, block: Block, bytes: Vec<u8>) {
+        if let Some(page) = self.world().pages.get_mut(block as usize) {
+            page.bytes = Arc::new(bytes);
+        }
+    }
+
+    /// Lets other actors run.
+    fn yield_turn(&self) {
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.switch(self.actor);
+        }
+    }
+
+    fn stopped(world: &World) -> bool {
+        world.stop_after.is_some_and(|stop| world.commits >= stop)
+    }
+
+    fn acquire(&self, block: Block, mode: Mode) -> Result<Option<SimGuard>> {
+        self.yield_turn();
+        loop {
+            let mut world = self.world();
+            if Self::stopped(&world) {
+                return Err(Error::Stopped);
+            }
+            let held = &world.held[self.actor];
+            assert!(held.iter().all(|(b, _)| *b != block), "page {block} is locked twice");
+            match mode {
+                Mode::Share => assert!(
+                    held.iter().all(|(_, exclusive)| *exclusive),
+                    "a reader holds a second lock"
+                ),
+                Mode::Cleanup => assert!(held.is_empty(), "waits for a cleanup lock with a lock"),
+                Mode::Exclusive => assert!(
+                    held.iter().all(|(_, exclusive)| *exclusive),
+                    "an exclusive lock behind a share lock"
+                ),
+                Mode::TryCleanup | Mode::TryExclusive => {}
+            }
+            let Some(page) = world.pages.get_mut(block as usize) else { return Ok(None) };
+            let free = match mode {
+                Mode::Share => !page.writer,
+                Mode::Exclusive | Mode::TryExclusive => !page.writer && page.readers == 0,
+                Mode::Cleanup | Mode::TryCleanup => page.pins == 0,
+            };
+            if free {
+                let exclusive = mode != Mode::Share;
+                page.pins += 1;
+                if exclusive {
+                    page.writer = true;
+                } else {
+                    page.readers += 1;
+                }
+                let bytes = page.bytes.clone();
+                world.held[self.actor].push((block, exclusive));
+                return Ok(Some(SimGuard { store: self.clone(), block, exclusive, bytes }));
+            }
+            if matches!(mode, Mode::TryCleanup | Mode::TryExclusive) {
+                return Ok(None);
+            }
+            drop(world);
+            match &self.scheduler {
+                Some(scheduler) => scheduler.block(self.actor),
+                None => panic!("the only actor waits for a lock on page {block}"),
+            }
+        }
+    }
+
+    fn release(&self, block: Block, exclusive: bool, keep_pin: bool) {
+        let mut world = self.world();
+        world.held[self.actor].retain(|(b, _)| *b != block);
+        if let Some(page) = world.pages.get_mut(block as usize) {
+            if exclusive {
+                page.writer = false;
+            } else {
+                page.readers -= 1;
+            }
+            if !keep_pin {
+                page.pins -= 1;
+            }
+        }
+        drop(world);
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.unblock_all();
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Share,
+    Exclusive,
+    Cleanup,
+    TryCleanup,
+    TryExclusive,
+}
+
+/// A locked page.
+pub struct SimGuard {
+    store: SimStore,
+    block: Block,
+    exclusive: bool,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl Deref for SimGuard {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for SimGuard {
+    fn drop(&mut self) {
+        self.store.release(self.block, self.exclusive, false);
+    }
+}
+
+impl PageGuard for SimGuard {
+    type Pin = SimPin;
+
+    fn block(&self) -> Block {
+        self.block
+    }
+
+    fn into_pin(self) -> SimPin {
+        let pin = SimPin { store: self.store.clone(), block: self.block };
+        self.store.release(self.block, self.exclusive, true);
+        // The pin of the guard is the pin's now.
+        core::mem::forget(self);
+        pin
+    }
+}
+
+/// A pin without a lock.
+pub struct SimPin {
+    store: SimStore,
+    block: Block,
+}
+
+impl Drop for SimPin {
+    fn drop(&mut self) {
+        if let Some(page) = self.store.world().pages.get_mut(self.block as usize) {
+            page.pins -= 1;
+        }
+        if let Some(scheduler) = &self.store.scheduler {
+            scheduler.unblock_all();
+        }
+    }
+}
+
+/// A record under construction.
+pub struct SimRecord {
+    store: SimStore,
+    images: Vec<(Block, Image, Vec<u8>)>,
+}
+
+impl Record for SimRecord {
+    type Exclusive = SimGuard;
+
+    fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
+        assert!(page.exclusive, "page {} is not exclusively locked", page.block);
+        assert!(self.images.len() < RECORD_PAGES, "too many pages in a record");
+        assert!(self.images.iter().all(|(b, ..)| *b != page.block), "registered twice");
+        let bytes = self.store.bytes(page.block).unwrap_or_default();
+        self.images.push((page.block, image, bytes));
+        Ok(self.images.len() - 1)
+    }
+
+    fn image(&mut self, index: usize) -> &mut [u8] {
+        &mut self.images[index].2
+    }
+
+    fn commit(self) -> Result<()> {
+        let mut world = self.store.world();
+        if SimStore::stopped(&world) {
+            return Err(Error::Stopped);
+        }
+        for (block, mode, mut bytes) in self.images {
+            let known = world.held[self.store.actor].iter().any(|(b, e)| *b == block && *e);
+            assert!(known, "page {block} was unlocked before its record was committed");
+            let header = page::header(&bytes, block).expect("a record writes a sound page");
+            // Generic WAL zeroes the hole.
+            if header.kind != Kind::New {
+                bytes[header.lower..header.upper].fill(0);
+            }
+            let old = page::header(&world.pages[block as usize].bytes, block);
+            let unknown = matches!(old.map(|h| h.kind), Ok(Kind::New | Kind::Free));
+            assert!(
+                !unknown || mode == Image::Full,
+                "page {block} is new to recovery, and not logged in full"
+            );
+            world.pages[block as usize].bytes = Arc::new(bytes);
+        }
+        world.commits += 1;
+        drop(world);
+        Ok(())
+    }
+}
+
+impl PageStore for SimStore {
+    type Pin = SimPin;
+    type Shared = SimGuard;
+    type Exclusive = SimGuard;
+    type Record<'a> = SimRecord;
+
+    fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    fn pages(&self) -> Result<Block> {
+        Ok(Block::try_from(self.world().pages.len()).unwrap_or(Block::MAX))
+    }
+
+    fn read(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.acquire(block, Mode::Share)
+    }
+
+    fn write(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.acquire(block, Mode::Exclusive)
+    }
+
+    fn write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.acquire(block, Mode::Cleanup)
+    }
+
+    fn try_write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.acquire(block, Mode::TryCleanup)
+    }
+
+    fn allocate(&self) -> Result<SimGuard> {
+        loop {
+            let Some(block) = self.world().free.pop() else { break };
+            if let Some(guard) = self.acquire(block, Mode::TryExclusive)? {
+                if matches!(page::header(&guard, block)?.kind, Kind::Free | Kind::New) {
+                    return Ok(guard);
+                }
+            }
+        }
+        let mut world = self.world();
+        if Self::stopped(&world) {
+            return Err(Error::Stopped);
+        }
+        let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
+        let bytes = Arc::new(vec![0; self.page_size]);
+        let page = SimPage { bytes: bytes.clone(), readers: 0, writer: true, pins: 1 };
+        world.pages.push(page);
+        world.held[self.actor].push((block, true));
+        drop(world);
+        Ok(SimGuard { store: self.clone(), block, exclusive: true, bytes })
+    }
+
+    fn note_free(&self, block: Block) -> Result<()> {
+        let mut world = self.world();
+        if !world.free.contains(&block) {
+            world.free.push(block);
+        }
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<SimRecord> {
+        Ok(SimRecord { store: self.clone(), images: Vec::new() })
+    }
+
+    fn breathe(&self) -> Result<()> {
+        self.yield_turn();
+        if Self::stopped(&self.world()) { Err(Error::Stopped) } else { Ok(()) }
+    }
+}
+
+/// A sink that fills a store with the pages of a bulk load.
+pub struct SimSink(pub SimStore);
+
+impl crate::tree::PageSink for SimSink {
+    fn page_size(&self) -> usize {
+        self.0.page_size
+    }
+
+    fn put(&mut self, block: Block, page: &[u8]) -> Result<()> {
+        let mut world = self.0.world();
+        let index = block as usize;
+        assert!(index <= world.pages.len(), "pages are written in order");
+        let bytes = Arc::new(page.to_vec());
+        if index == world.pages.len() {
+            world.pages.push(SimPage { bytes, readers: 0, writer: false, pins: 0 });
+        } else {
+            world.pages[index].bytes = bytes;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Running actors one at a time, switching where a seed says.
+
+use super::SimStore;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Blocked,
+    Done,
+}
+
+struct Turn {
+    states: Vec<State>,
+    current: usize,
+    seed: u64,
+    failed: bool,
+}
+
+/// Hands a baton to one actor at a time.
+pub(super) struct Scheduler {
+    turn: Mutex<Turn>,
+    wake: Vec<Condvar>,
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+fn next_random(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *seed;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Scheduler {
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass_on(&self, turn: &mut Turn) {
+        let ready: Vec<usize> = (0..turn.states.len())
+            .filter(|&actor| turn.states[actor] == State::Ready)
+            .collect();
+        if ready.is_empty() {
+            // Nobody can run: all are done, or they wait for each other.
+            turn.failed |= turn.states.contains(&State::Blocked);
+            self.wake.iter().for_each(Condvar::notify_one);
+            return;
+        }
+        let pick = usize::try_from(next_random(&mut turn.seed) % ready.len() as u64).unwrap_or(0);
+        turn.current = ready[pick];
+        self.wake[turn.current].notify_one();
+    }
+
+    fn wait(&self, actor: usize, mut turn: MutexGuard<'_, Turn>) {
+        while turn.current != actor && !turn.failed {
+            turn = self.wake[actor].wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failed = turn.failed;
+        drop(turn);
+        assert!(!failed || std::thread::panicking(), "actors wait for each other, or one failed");
+    }
+
+    /// A point where another actor may run.
+    pub(super) fn switch(&self, actor: usize) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut turn = self.turn();
+        self.pass_on(&mut turn);
+        self.wait(actor, turn);
+    }
+
+    /// The actor cannot go on before somebody releases a lock or a pin.
+    pub(super) fn block(&self, actor: usize) {
+        let mut turn = self.turn();
+        turn.states[actor] = State::Blocked;
+        self.pass_on(&mut turn);
+        self.wait(actor, turn);
+    }
+
+    /// A lock or pin was released.
+    pub(super) fn unblock_all(&self) {
+        for state in &mut self.turn().states {
+            if *state == State::Blocked {
+                *state = State::Ready;
+            }
+        }
+    }
+
+    fn finish(&self, actor: usize, failed: bool) {
+        let mut turn = self.turn();
+        turn.states[actor] = State::Done;
+        turn.failed |= failed;
+        self.pass_on(&mut turn);
+        if turn.failed {
+            self.wake.iter().for_each(Condvar::notify_one);
+        }
+    }
+}
+
+struct Finish<'a>(&'a Scheduler, usize);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.finish(self.1, std::thread::panicking());
+    }
+}
+
+/// An actor: what it does with its own view of the store.
+pub type Actor<'a> = Box<dyn FnOnce(SimStore) + Send + 'a>;
+
+/// Runs actors over one store, one at a time, switching at locks and waits as
+/// `seed` decides: the same seed gives the same run.
+///
+/// # Panics
+/// If an actor does, or if all wait for each other.
+pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
+    let n = actors.len();
+    let mut seed = seed;
+    let current = usize::try_from(next_random(&mut seed) % n as u64).unwrap_or(0);
+    let turn = Turn { states: vec![State::Ready; n], current, seed, failed: false };
+    let scheduler = Arc::new(Scheduler {
+        turn: Mutex::new(turn),
+        wake: (0..n).map(|_| Condvar::new()).collect(),
+    });
+    store.world().held = vec![Vec::new(); n];
+    std::thread::scope(|scope| {
+        for (actor, work) in actors.into_iter().enumerate() {
+            let scheduler = scheduler.clone();
+            let mut view = store.clone();
+            view.scheduler = Some(scheduler.clone());
+            view.actor = actor;
+            scope.spawn(move || {
+                let finish = Finish(&scheduler, actor);
+                finish.0.wait(actor, finish.0.turn());
+                work(view);
+            });
+        }
+    });
+    store.world().held = vec![Vec::new()];
+}

@@ -1,0 +1,110 @@
+//! The seam to whatever keeps the pages: PostgreSQL's buffer manager, or the
+//! simulator of the tests.
+//!
+//! The algorithms in [`crate::tree`] see pages only through these traits. The
+//! store promises what PostgreSQL's buffers and generic WAL promise: content
+//! locks, pins, cleanup locks, and records that change up to four pages
+//! atomically, in memory and across a crash.
+
+use crate::error::Result;
+use crate::key::Block;
+use core::ops::Deref;
+
+/// Pages that one record can change.
+pub const RECORD_PAGES: usize = 4;
+
+/// How a page is registered with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The page is known to recovery; the difference to its present contents
+    /// is logged.
+    Delta,
+    /// The page is new or recycled: it is logged whole, so that recovery does
+    /// not need what was there before.
+    Full,
+}
+
+/// A pinned page under a content lock. Dereferences to its bytes. Dropping it
+/// releases the lock and the pin.
+pub trait PageGuard: Deref<Target = [u8]> {
+    /// A pin without a lock. Dropping it releases the pin.
+    type Pin;
+
+    /// The page's number.
+    fn block(&self) -> Block;
+
+    /// Releases the lock and keeps the pin.
+    fn into_pin(self) -> Self::Pin;
+}
+
+/// A set of changes to at most [`RECORD_PAGES`] pages, all or nothing.
+/// Dropping it uncommitted leaves the pages as they were.
+pub trait Record {
+    /// The exclusive lock guard of the store.
+    type Exclusive;
+
+    /// Adds an exclusively locked page, and returns the index of its image.
+    /// The image starts as a copy of the page. A page is added once. The locks
+    /// must be held until the record is committed.
+    fn register(&mut self, page: &Self::Exclusive, image: Image) -> Result<usize>;
+
+    /// The image to change, as returned by [`Record::register`].
+    fn image(&mut self, index: usize) -> &mut [u8];
+
+    /// Applies and logs all images.
+    fn commit(self) -> Result<()>;
+}
+
+/// Pages, their locks and their log.
+///
+/// Lock order (checked by the simulator): siblings left to right, then child
+/// to parent, the meta page last. A reader holds one lock at a time. Waiting
+/// for a cleanup lock is allowed only while no content lock is held.
+pub trait PageStore {
+    /// A pin without a lock.
+    type Pin;
+    /// A page under a share lock.
+    type Shared: PageGuard<Pin = Self::Pin>;
+    /// A page under an exclusive (or cleanup) lock.
+    type Exclusive: PageGuard<Pin = Self::Pin>;
+    /// A record under construction.
+    type Record<'a>: Record<Exclusive = Self::Exclusive>
+    where
+        Self: 'a;
+
+    /// Bytes of a page, 512 to 8192 and more.
+    fn page_size(&self) -> usize;
+
+    /// Pages of the index as last seen, at least as many as any link on a page
+    /// names. Grows only.
+    fn pages(&self) -> Result<Block>;
+
+    /// Pins and share-locks a page. `None`: the index has no such page (a
+    /// stale hint).
+    fn read(&self, block: Block) -> Result<Option<Self::Shared>>;
+
+    /// Pins and exclusively locks a page. `None` as in [`PageStore::read`].
+    fn write(&self, block: Block) -> Result<Option<Self::Exclusive>>;
+
+    /// As [`PageStore::write`], and waits until nobody else has a pin.
+    fn write_cleanup(&self, block: Block) -> Result<Option<Self::Exclusive>>;
+
+    /// As [`PageStore::write_cleanup`], but never waits: `None` also when
+    /// another lock or pin is in the way.
+    fn try_write_cleanup(&self, block: Block) -> Result<Option<Self::Exclusive>>;
+
+    /// A page that is in nobody's use, new or recycled, exclusively locked.
+    /// It was found free or new under that very lock. Never waits for a lock
+    /// that somebody else holds for long.
+    fn allocate(&self) -> Result<Self::Exclusive>;
+
+    /// Notes that a page is free. A hint: it need not survive a crash.
+    fn note_free(&self, block: Block) -> Result<()>;
+
+    /// Starts a record.
+    fn begin(&self) -> Result<Self::Record<'_>>;
+
+    /// Lets the store act on a cancel request or a vacuum delay. Called
+    /// outside of all locks, in every loop that can be long.
+    fn breathe(&self) -> Result<()>;
+}

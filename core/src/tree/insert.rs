@@ -1,0 +1,257 @@
+//! Inserting an entry: into the delta area of the leaf that owns it, which is
+//! folded when it is full; a leaf that cannot be folded is split.
+
+use super::descend::Target;
+use super::{MAX_DESCENTS, Scratch, Tree};
+use crate::error::{Error, Result};
+use crate::key::{INVALID_BLOCK, Pos, Tid};
+use crate::page::{
+    self, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, LeafFrame, LeafView, delta_capacity,
+    leaf_capacity,
+};
+use crate::store::{Image, PageGuard, PageStore, Record};
+
+/// Entries of one leaf whose heap tuples are looked at before a fold or split.
+pub(crate) const MAX_DEAD_CHECK: usize = 1024;
+
+/// How a leaf that fills up is treated.
+#[derive(Clone, Copy, Debug)]
+pub struct InsertOptions {
+    /// Percent of a leaf that appends fill before a new one is begun, 10..=100.
+    pub fillfactor: u32,
+}
+
+/// Tells which heap tuples are known to be dead to everybody.
+pub trait Liveness {
+    /// Sets `dead[i]` where `tids[i]`'s line pointer is dead. Called under the
+    /// exclusive lock of the leaf that holds the entries.
+    ///
+    /// # Errors
+    /// What reading the heap can raise.
+    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()>;
+}
+
+/// No heap to ask: nothing is known to be dead.
+#[derive(Clone, Copy, Debug)]
+pub struct NoDead;
+
+impl Liveness for NoDead {
+    fn mark_dead(&mut self, _: &[Tid], _: &mut [bool]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The frame of a leaf as it stands.
+pub(crate) fn frame_of<const V: usize>(leaf: &LeafView<'_, V>) -> LeafFrame<V> {
+    let header = leaf.header();
+    LeafFrame {
+        low: leaf.low(),
+        high: leaf.high(),
+        flags: header.flags & !FLAG_HIGH_INFINITE,
+        left: header.left,
+        right: header.right,
+        generation: header.generation,
+    }
+}
+
+impl<S: PageStore, const V: usize> Tree<'_, S, V> {
+    /// Inserts an entry. When it returns, the entry is logged and can be found.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the index is damaged, [`Error::OutOfMemory`].
+    pub fn insert(
+        &self,
+        pos: Pos<V>,
+        options: InsertOptions,
+        scratch: &mut Scratch<V>,
+        liveness: &mut impl Liveness,
+    ) -> Result<()> {
+        let lock = |block| self.store.write(block);
+        // Each round but the last splits a page or finishes a split.
+        for _ in 0..MAX_DESCENTS {
+            let (guard, header) = self.find_leaf(&Target::At(pos), &lock)?;
+            let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
+            if leaf.delta_room() > 0 {
+                let mut record = self.store.begin()?;
+                let image = record.register(&guard, Image::Delta)?;
+                page::append_delta(record.image(image), &pos);
+                return record.commit();
+            }
+            if self.fold_and_insert(&guard, pos, options, scratch, liveness)? {
+                return Ok(());
+            }
+            let block = guard.block();
+            if header.split_incomplete() {
+                drop(guard);
+            } else {
+                self.split_leaf(guard, header, pos, scratch)?;
+            }
+            self.finish_split(block, scratch)?;
+        }
+        Err(Error::Corrupt { block: 0, what: "a leaf stays full however often it is split" })
+    }
+
+    /// Folds the delta area and adds the entry to the empty one. Returns false,
+    /// with nothing written, if the leaf has to be split.
+    fn fold_and_insert(
+        &self,
+        guard: &S::Exclusive,
+        pos: Pos<V>,
+        options: InsertOptions,
+        scratch: &mut Scratch<V>,
+        liveness: &mut impl Liveness,
+    ) -> Result<bool> {
+        let leaf = LeafView::<V>::read(guard, guard.block())?;
+        let capacity = leaf_capacity::<V>(self.store.page_size());
+        let room = delta_capacity(self.store.page_size()) / 4 * Pos::<V>::BYTES;
+        let at_end = leaf.header().high_infinite() && leaf.last()?.is_none_or(|last| last < pos);
+        let limit = if at_end {
+            capacity * options.fillfactor as usize / 100
+        } else {
+            capacity
+        };
+        scratch.edit.load_delta(&leaf);
+        let planned = if self.find_dead(&leaf, scratch, liveness)? {
+            let mut visited = 0;
+            let dead = &scratch.dead;
+            scratch.edit.plan_survivors(&leaf, &mut |_| {
+                visited += 1;
+                !dead.get(visited - 1).copied().unwrap_or(false)
+            })
+        } else {
+            scratch.edit.plan_fold(&leaf)
+        };
+        match planned {
+            Ok(()) if scratch.edit.footprint() + room <= limit => {}
+            Ok(()) | Err(Error::Full) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let pieces = 0..scratch.edit.pieces().len();
+        let mut record = self.store.begin()?;
+        let image = record.register(guard, Image::Delta)?;
+        scratch.edit.write(guard, pieces, &[pos], &frame_of(&leaf), record.image(image))?;
+        record.commit()?;
+        Ok(true)
+    }
+
+    /// Asks which entries of the leaf are dead. True: some are, `scratch.dead`
+    /// says which, in the order of all entries. On a leaf of many entries only
+    /// those of the delta area are asked about, and dropped from the scratch.
+    fn find_dead(
+        &self,
+        leaf: &LeafView<'_, V>,
+        scratch: &mut Scratch<V>,
+        liveness: &mut impl Liveness,
+    ) -> Result<bool> {
+        let all = leaf.entries() <= MAX_DEAD_CHECK;
+        scratch.tids.clear();
+        if all {
+            let tids = &mut scratch.tids;
+            scratch.edit.for_each(leaf, &mut |pos| {
+                if tids.len() < MAX_DEAD_CHECK {
+                    tids.push(pos.tid);
+                }
+            })?;
+        } else {
+            scratch.tids.extend(scratch.edit.delta.iter().take(MAX_DEAD_CHECK).map(|p| p.tid));
+        }
+        scratch.dead.clear();
+        scratch.dead.resize(scratch.tids.len(), false);
+        liveness.mark_dead(&scratch.tids, &mut scratch.dead)?;
+        if !scratch.dead.contains(&true) {
+            return Ok(false);
+        }
+        if !all {
+            let mut visited = 0;
+            let dead = &scratch.dead;
+            scratch.edit.delta.retain(|_| {
+                visited += 1;
+                !dead.get(visited - 1).copied().unwrap_or(false)
+            });
+        }
+        Ok(all)
+    }
+
+    /// Splits a leaf that is full. The caller finishes the split, and looks for
+    /// its place again.
+    fn split_leaf(
+        &self,
+        guard: S::Exclusive,
+        header: Header,
+        pos: Pos<V>,
+        scratch: &mut Scratch<V>,
+    ) -> Result<()> {
+        let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
+        let last = leaf.last()?;
+        let at_end = header.high_infinite() && last.is_none_or(|last| last < pos);
+        let (left_pieces, separator) = if at_end {
+            // An append: the left page is sealed as full as it is.
+            scratch.edit.load_delta(&leaf);
+            let folded = scratch.edit.plan_fold(&leaf);
+            let capacity = leaf_capacity::<V>(self.store.page_size());
+            if folded.is_ok() && scratch.edit.footprint() <= capacity {
+                scratch.edit.delta.clear();
+            } else {
+                scratch.edit.plan_keep(&leaf)?;
+            }
+            let same = last.is_some_and(|last| last.same_key(&pos));
+            let separator = if same { pos } else { pos.key_start() };
+            (scratch.edit.pieces().len(), separator)
+        } else {
+            scratch.edit.plan_split(&leaf)?
+        };
+        let frame = frame_of(&leaf);
+        let new = self.store.allocate()?;
+        let sibling = match header.right {
+            INVALID_BLOCK => None,
+            right if right == guard.block() => {
+                return Err(leaf.corrupt("a right link leads to its own page"));
+            }
+            right => Some(self.lock_right(right)?),
+        };
+        scratch.edit.delta.sort_unstable();
+        let delta = &scratch.edit.delta;
+        let (delta_left, delta_right) = delta.split_at(delta.partition_point(|p| *p < separator));
+        let all = scratch.edit.pieces().len();
+
+        let mut record = self.store.begin()?;
+        let left_image = record.register(&guard, Image::Delta)?;
+        let left = LeafFrame {
+            high: Some(separator),
+            right: new.block(),
+            flags: FLAG_SPLIT_INCOMPLETE,
+            ..frame
+        };
+        let image = record.image(left_image);
+        scratch.edit.write(&guard, 0..left_pieces, delta_left, &left, image)?;
+        let right_image = record.register(&new, Image::Full)?;
+        let right = LeafFrame {
+            low: separator,
+            high: leaf.high(),
+            flags: 0,
+            left: guard.block(),
+            right: header.right,
+            generation: super::split::generation(&new),
+        };
+        let image = record.image(right_image);
+        scratch.edit.write(&guard, left_pieces..all, delta_right, &right, image)?;
+        if let Some(sibling) = &sibling {
+            let image = record.register(sibling, Image::Delta)?;
+            page::set_left(record.image(image), new.block());
+        }
+        record.commit()?;
+        self.router.borrow_mut().learn(0, separator, new.block());
+        Ok(())
+    }
+
+    /// Locks the right sibling of a page whose lock is held: it cannot go away
+    /// meanwhile, because whoever merges it locks its left sibling first.
+    pub(crate) fn lock_right(&self, block: crate::key::Block) -> Result<S::Exclusive> {
+        if self.is_held(block) {
+            return Err(Error::Corrupt { block, what: "right links run in a circle" });
+        }
+        self.store
+            .write(block)?
+            .ok_or(Error::Corrupt { block, what: "a right link leads out of the index" })
+    }
+}

@@ -1,0 +1,298 @@
+//! The router: a process's own map from a position to the page that owns it.
+//!
+//! It holds the low fences and block numbers of all leaves, as the parents of
+//! the leaves listed them when it was loaded, kept up by what later descents
+//! meet. The learned model says where in that list a key is: the prediction is
+//! corrected by a galloping search around it, so that a model that is somewhat
+//! out of date costs a few comparisons. Where the index has more leaves than
+//! the router may hold, it routes to the inner pages above them.
+//!
+//! All of it is a hint: pages say themselves what they own.
+
+use crate::error::{Error, Result};
+use crate::key::{Block, Pos};
+use crate::model::Model;
+
+/// How often the router took a process to the right page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Descents that the router answered with the page that owns the key.
+    pub hits: u64,
+    /// Descents that had to walk right from the router's page.
+    pub hops: u64,
+    /// Descents from the root: the router knew nothing, or named a page that
+    /// does not own the key.
+    pub falls: u64,
+    /// Times that the router was loaded.
+    pub loads: u64,
+    /// Of the hits and hops, those whose place the model predicted.
+    pub predicted: u64,
+}
+
+/// A process's map of an index.
+pub struct Router<const V: usize> {
+    /// Level of the pages that are routed to: 0, leaves.
+    level: u8,
+    lows: Vec<Pos<V>>,
+    blocks: Vec<Block>,
+    model: Option<Model>,
+    root: Option<(Block, u8)>,
+    limit: usize,
+    enabled: bool,
+    misses: u64,
+    uses: u64,
+    cold: u32,
+    /// What was counted since the process started.
+    pub counters: Counters,
+}
+
+impl<const V: usize> Router<V> {
+    /// An empty router that takes at most `bytes` bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            level: 0,
+            lows: Vec::new(),
+            blocks: Vec::new(),
+            model: None,
+            root: None,
+            limit: bytes / (size_of::<Pos<V>>() + size_of::<Block>()),
+            enabled: bytes > 0,
+            misses: 0,
+            uses: 0,
+            cold: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Forgets the index, but not the counters.
+    pub fn reset(&mut self) {
+        self.lows = Vec::new();
+        self.blocks = Vec::new();
+        self.model = None;
+        self.root = None;
+        self.misses = 0;
+        self.uses = 0;
+        self.cold = 0;
+    }
+
+    /// Sets the most bytes that the map may take. 0 turns the router off.
+    pub fn set_limit(&mut self, bytes: usize) {
+        let limit = bytes / (size_of::<Pos<V>>() + size_of::<Block>());
+        if limit != self.limit {
+            self.limit = limit;
+            self.enabled = limit > 0;
+            self.reset();
+        }
+    }
+
+    /// Bytes that the router takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lows.capacity() * size_of::<Pos<V>>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.model.as_ref().map_or(0, Model::bytes)
+    }
+
+    /// Whether the router holds a map.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        !self.lows.is_empty()
+    }
+
+    /// The model in use.
+    #[must_use]
+    pub fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
+
+    /// Level of the pages that the router names, 0 for leaves.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Pages that the router knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lows.len()
+    }
+
+    /// Whether the router knows no page.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lows.is_empty()
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn root(&self) -> Option<(Block, u8)> {
+        self.root
+    }
+
+    pub(crate) fn set_root(&mut self, root: Option<(Block, u8)>) {
+        self.root = root;
+    }
+
+    /// Whether it is time to load the map: at once where it is small, else
+    /// when the descents saved will pay for the pages to be read, and again
+    /// when too many hints have missed.
+    pub(crate) fn wants_load(&mut self, pages_to_read: u32) -> bool {
+        if !self.enabled {
+            return false;
+        }
+        if self.lows.is_empty() {
+            self.cold += 1;
+            return self.cold > pages_to_read / 4;
+        }
+        self.misses > 64 && self.misses * 16 > self.uses
+    }
+
+    /// Takes a map: low fences in ascending order, and the pages they are of.
+    pub(crate) fn install(
+        &mut self,
+        level: u8,
+        lows: Vec<Pos<V>>,
+        blocks: Vec<Block>,
+        model: Option<Model>,
+    ) {
+        self.level = level;
+        self.lows = lows;
+        self.blocks = blocks;
+        self.model = if level == 0 { model } else { None };
+        self.misses = 0;
+        self.uses = 0;
+        self.cold = 0;
+        self.counters.loads += 1;
+    }
+
+    /// Index of the last low fence at or below `pos` (strictly below, if so
+    /// asked).
+    fn find(&self, pos: &Pos<V>, strict: bool) -> Option<usize> {
+        let n = self.lows.len();
+        let below = |i: usize| {
+            self.lows.get(i).is_some_and(|low| if strict { low < pos } else { low <= pos })
+        };
+        let (mut from, mut to) = (0, n);
+        if let Some(model) = &self.model {
+            let lane = pos.vals.first().copied().unwrap_or(0);
+            let guess = model.predict(lane).min(n.saturating_sub(1));
+            // Gallop to an interval around the guess that contains the end of
+            // the fences below.
+            let mut step = 1;
+            if below(guess) {
+                from = guess + 1;
+                while from + step <= n && below(from + step - 1) {
+                    from += step;
+                    step *= 2;
+                }
+                to = (from + step).min(n);
+            } else {
+                to = guess;
+                while to >= step && !below(to - step) {
+                    to -= step;
+                    step *= 2;
+                }
+                from = to.saturating_sub(step);
+            }
+        }
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            if below(middle) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from.checked_sub(1)
+    }
+
+    /// The page that owned `pos` when the router last heard of it.
+    pub(crate) fn route(&self, pos: &Pos<V>) -> Option<(Block, u8)> {
+        if self.lows.is_empty() {
+            return None;
+        }
+        let block = self.find(pos, false).and_then(|i| self.blocks.get(i))?;
+        Some((*block, self.level))
+    }
+
+    /// The page that owned the positions right below `pos`, or the last page
+    /// for +infinity.
+    pub(crate) fn route_below(&self, pos: Option<&Pos<V>>) -> Option<(Block, u8)> {
+        let block = match pos {
+            Some(pos) => self.find(pos, true).and_then(|i| self.blocks.get(i))?,
+            None => self.blocks.last()?,
+        };
+        Some((*block, self.level))
+    }
+
+    pub(crate) fn hit(&mut self) {
+        self.uses += 1;
+        self.counters.hits += 1;
+        self.counters.predicted += u64::from(self.model.is_some());
+    }
+
+    pub(crate) fn hopped(&mut self) {
+        self.uses += 1;
+        self.misses += 1;
+        self.counters.hops += 1;
+        self.counters.predicted += u64::from(self.model.is_some());
+    }
+
+    pub(crate) fn fell(&mut self) {
+        self.uses += 1;
+        self.counters.falls += 1;
+        if !self.lows.is_empty() {
+            self.misses += 1;
+        }
+    }
+
+    /// Learns that `block` at `level` starts at `low`.
+    pub(crate) fn learn(&mut self, level: u8, low: Pos<V>, block: Block) {
+        if self.lows.is_empty() || level != self.level {
+            return;
+        }
+        match self.find(&low, false) {
+            Some(i) if self.lows.get(i) == Some(&low) => {
+                if let Some(known) = self.blocks.get_mut(i) {
+                    *known = block;
+                }
+            }
+            found => {
+                let at = found.map_or(0, |i| i + 1);
+                let full = self.lows.len() >= self.limit;
+                if full
+                    || self.lows.try_reserve(1).is_err()
+                    || self.blocks.try_reserve(1).is_err()
+                {
+                    return;
+                }
+                self.lows.insert(at, low);
+                self.blocks.insert(at, block);
+            }
+        }
+    }
+
+    /// Forgets the page that the router named for `pos`, unless it is the only
+    /// one: it did not own `pos`.
+    pub(crate) fn forget(&mut self, pos: &Pos<V>) {
+        if let Some(i) = self.find(pos, false)
+            && self.lows.len() > 1
+            && i > 0
+        {
+            self.lows.remove(i);
+            self.blocks.remove(i);
+        }
+    }
+}
+
+/// Vectors for a map of at most `n` pages.
+pub(crate) fn map_room<const V: usize>(n: usize) -> Result<(Vec<Pos<V>>, Vec<Block>)> {
+    let (mut lows, mut blocks) = (Vec::new(), Vec::new());
+    let bytes = n * (size_of::<Pos<V>>() + size_of::<Block>());
+    lows.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    blocks.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok((lows, blocks))
+}

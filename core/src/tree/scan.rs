@@ -1,0 +1,439 @@
+//! Scans in both directions over a list of intervals.
+//!
+//! A scan's position is what it has covered: the entries of the batch in hand
+//! are all entries of one stretch of the key space, as they were under one
+//! lock hold, and going on means to ask for the stretch behind it or before
+//! it. No slot or page is remembered but as a hint, so pages may be split,
+//! merged and recycled under a running scan.
+
+use super::Tree;
+use super::descend::{Arrival, Target, arrive, fences};
+use crate::codec::MAX_VALUES;
+use crate::error::{Error, Result};
+use crate::key::{Block, INVALID_BLOCK, Pos};
+use crate::page::{self, Entries, Header, LeafView, delta_capacity};
+use crate::store::{PageGuard, PageStore};
+
+/// Entries of the first batch of a scan: what a point lookup or an ordered
+/// query with a small limit needs.
+const FIRST_BATCH: usize = 32;
+/// Entries of a batch at most.
+const MAX_BATCH: usize = 1024;
+
+/// A half-open interval of positions; `hi` of `None` is +infinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval<const V: usize> {
+    /// Lower end, inclusive.
+    pub lo: Pos<V>,
+    /// Upper end, exclusive.
+    pub hi: Option<Pos<V>>,
+}
+
+/// A place in a scan to come back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark<const V: usize> {
+    serial: u64,
+    interval: usize,
+    at: isize,
+    entry: Option<Pos<V>>,
+}
+
+#[derive(Clone, Copy)]
+struct Page<const V: usize> {
+    block: Block,
+    low: Pos<V>,
+    high: Option<Pos<V>>,
+    left: Block,
+    right: Block,
+}
+
+/// A scan. `P` is the store's pin.
+pub struct Scan<P, const V: usize> {
+    batch: Vec<Pos<V>>,
+    /// Index of the current entry: -1 before the batch, its length behind it.
+    at: isize,
+    interval: usize,
+    covered: Option<Interval<V>>,
+    page: Option<Page<V>>,
+    pin: Option<P>,
+    want: usize,
+    serial: u64,
+    columns: Box<Entries<V>>,
+}
+
+impl<P, const V: usize> Default for Scan<P, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn earlier<const V: usize>(a: Option<Pos<V>>, b: Option<Pos<V>>) -> Option<Pos<V>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl<P, const V: usize> Scan<P, V> {
+    /// A scan that has not begun.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            batch: Vec::new(),
+            at: -1,
+            interval: 0,
+            covered: None,
+            page: None,
+            pin: None,
+            want: FIRST_BATCH,
+            serial: 0,
+            columns: Box::default(),
+        }
+    }
+
+    /// Starts over. The page read last stays known as a hint.
+    pub fn restart(&mut self) {
+        self.batch.clear();
+        self.at = -1;
+        self.interval = 0;
+        self.covered = None;
+        self.pin = None;
+        self.want = FIRST_BATCH;
+        self.serial += 1;
+    }
+
+    /// Releases the pin, if any.
+    pub fn unpin(&mut self) {
+        self.pin = None;
+    }
+
+    /// Forgets which page was read last.
+    pub fn forget_page(&mut self) {
+        self.page = None;
+    }
+
+    /// The entry that the scan stands on.
+    #[must_use]
+    pub fn current(&self) -> Option<Pos<V>> {
+        usize::try_from(self.at).ok().and_then(|at| self.batch.get(at)).copied()
+    }
+
+    /// Entries of the batch in hand from the current one on, in scan order
+    /// forwards.
+    #[must_use]
+    pub fn rest(&self) -> &[Pos<V>] {
+        usize::try_from(self.at).ok().and_then(|at| self.batch.get(at..)).unwrap_or(&[])
+    }
+
+    /// Skips to the end of the batch in hand (after [`Scan::rest`] was taken).
+    pub fn skip_rest(&mut self) {
+        self.at = self.batch.len().cast_signed() - 1;
+    }
+
+    /// Remembers the place of the current entry.
+    #[must_use]
+    pub fn mark(&self) -> Mark<V> {
+        Mark { serial: self.serial, interval: self.interval, at: self.at, entry: self.current() }
+    }
+
+    /// Goes to the next entry of `intervals` (ascending, disjoint), forwards or
+    /// backwards. `None`: there is none, and a step in the other direction
+    /// finds the last one again. With `keep_pin`, the entry's page stays pinned
+    /// until the scan moves to another batch.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::OutOfMemory`].
+    pub fn next<S: PageStore<Pin = P>>(
+        &mut self,
+        tree: &Tree<'_, S, V>,
+        intervals: &[Interval<V>],
+        forward: bool,
+        keep_pin: bool,
+    ) -> Result<Option<Pos<V>>> {
+        if forward {
+            if self.at + 1 < self.batch.len().cast_signed() {
+                self.at += 1;
+                return Ok(self.current());
+            }
+        } else if self.at > 0 {
+            self.at -= 1;
+            return Ok(self.current());
+        }
+        while let Some(wanted) = self.wanted(intervals, forward) {
+            self.fetch(tree, wanted, forward, keep_pin)?;
+            if !self.batch.is_empty() {
+                self.at = if forward { 0 } else { self.batch.len().cast_signed() - 1 };
+                return Ok(self.current());
+            }
+            tree.store().breathe()?;
+        }
+        self.at = if forward { self.batch.len().cast_signed() } else { -1 };
+        Ok(None)
+    }
+
+    /// The stretch that has not been visited in this direction, and moves to
+    /// its interval.
+    fn wanted(&mut self, intervals: &[Interval<V>], forward: bool) -> Option<Interval<V>> {
+        let Some(covered) = self.covered else {
+            self.interval = if forward { 0 } else { intervals.len().wrapping_sub(1) };
+            return intervals.get(self.interval).copied();
+        };
+        let interval = intervals.get(self.interval)?;
+        if forward {
+            if covered.hi != interval.hi {
+                let lo = covered.hi?;
+                return Some(Interval { lo, hi: interval.hi });
+            }
+            let next = intervals.get(self.interval + 1)?;
+            self.interval += 1;
+            Some(*next)
+        } else {
+            if covered.lo != interval.lo {
+                return Some(Interval { lo: interval.lo, hi: Some(covered.lo) });
+            }
+            let next = intervals.get(self.interval.wrapping_sub(1))?;
+            self.interval -= 1;
+            Some(*next)
+        }
+    }
+
+    /// Goes back to a mark.
+    ///
+    /// # Errors
+    /// As [`Scan::next`].
+    pub fn restore<S: PageStore<Pin = P>>(
+        &mut self,
+        tree: &Tree<'_, S, V>,
+        intervals: &[Interval<V>],
+        mark: &Mark<V>,
+        keep_pin: bool,
+    ) -> Result<()> {
+        if mark.serial == self.serial {
+            self.at = mark.at;
+            return Ok(());
+        }
+        let Some(entry) = mark.entry else {
+            self.restart();
+            return Ok(());
+        };
+        self.interval = mark.interval;
+        let hi = intervals.get(mark.interval).and_then(|interval| interval.hi);
+        self.fetch(tree, Interval { lo: entry, hi }, true, keep_pin)?;
+        // The marked entry may be gone; then the place is in front of the next.
+        self.at = if self.batch.first() == Some(&entry) { 0 } else { -1 };
+        Ok(())
+    }
+
+    /// Reads the entries at the near end of a stretch: those of one page, or
+    /// fewer if they are many.
+    fn fetch<S: PageStore<Pin = P>>(
+        &mut self,
+        tree: &Tree<'_, S, V>,
+        wanted: Interval<V>,
+        forward: bool,
+        keep_pin: bool,
+    ) -> Result<()> {
+        let room = self.want + delta_capacity(tree.store().page_size());
+        self.batch.clear();
+        self.batch
+            .try_reserve(room)
+            .map_err(|_| Error::OutOfMemory { bytes: room * size_of::<Pos<V>>() })?;
+        self.pin = None;
+        self.serial += 1;
+        let target = if forward { Target::At(wanted.lo) } else { Target::Below(wanted.hi) };
+        let (guard, header) = self.locate(tree, &target)?;
+        let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
+        let (low, high) = fences::<V>(&guard, &header);
+        self.page = Some(Page {
+            block: guard.block(),
+            low,
+            high,
+            left: header.left,
+            right: header.right,
+        });
+        let covered = if forward {
+            let end = earlier(wanted.hi, high);
+            let hi = self.collect_forward(&leaf, wanted.lo, end)?;
+            Interval { lo: wanted.lo, hi }
+        } else {
+            let start = wanted.lo.max(low);
+            let lo = self.collect_backward(&leaf, start, wanted.hi)?;
+            Interval { lo, hi: wanted.hi }
+        };
+        self.merge_delta(&leaf, &covered);
+        self.covered = Some(covered);
+        if keep_pin && !self.batch.is_empty() {
+            self.pin = Some(guard.into_pin());
+        }
+        self.want = (self.want * 4).min(MAX_BATCH);
+        Ok(())
+    }
+
+    /// Locks the page for the near end of a stretch: the page read last or its
+    /// neighbour if that is it, else as any descent.
+    fn locate<S: PageStore<Pin = P>>(
+        &self,
+        tree: &Tree<'_, S, V>,
+        target: &Target<V>,
+    ) -> Result<(S::Shared, Header)> {
+        let hint = self.page.and_then(|page| {
+            let (inside, beside, sibling) = match *target {
+                Target::At(pos) => (
+                    page.low <= pos && page.high.is_none_or(|high| pos < high),
+                    page.high == Some(pos),
+                    page.right,
+                ),
+                Target::Below(Some(end)) => (
+                    page.low < end && page.high.is_none_or(|high| end <= high),
+                    page.low == end,
+                    page.left,
+                ),
+                Target::Below(None) => (page.high.is_none(), false, INVALID_BLOCK),
+            };
+            match (inside, beside) {
+                (true, _) => Some(page.block),
+                (false, true) if sibling != INVALID_BLOCK => Some(sibling),
+                _ => None,
+            }
+        });
+        if let Some(block) = hint
+            && let Some(guard) = tree.store().read(block)?
+        {
+            let header = page::header(&guard, block)?;
+            if arrive(&guard, &header, 0, target, None) == Arrival::Owns {
+                return Ok((guard, header));
+            }
+        }
+        tree.find_leaf(target, &|block| tree.store().read(block))
+    }
+
+    /// Takes the first entries of blocks in `from..end`. Returns up to where
+    /// the batch covers the page: `end`, or behind the last entry taken.
+    fn collect_forward(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        from: Pos<V>,
+        end: Option<Pos<V>>,
+    ) -> Result<Option<Pos<V>>> {
+        if leaf.blocks() == 0 {
+            return Ok(end);
+        }
+        let first = leaf.find(&from);
+        for index in first..leaf.blocks() {
+            let behind = index + 1 == leaf.blocks();
+            if index > first && end.is_some_and(|end| end <= leaf.dir(index).map_or(end, |d| d.first))
+            {
+                break;
+            }
+            let view = leaf.view(index)?;
+            let mut at = if index == first { view.lower_bound(&from) } else { 0 };
+            let to = match end {
+                Some(end) if behind || leaf.dir(index + 1)?.first > end => view.lower_bound(&end),
+                _ => view.len(),
+            };
+            while at < to {
+                let some = (self.want - self.batch.len()).min(MAX_VALUES);
+                let count = view.decode(at, to.min(at + some), &mut self.columns);
+                for i in 0..count {
+                    if view.survives(at + i) {
+                        self.batch.push(self.columns.pos(i));
+                    }
+                }
+                at += count.max(1);
+                if self.batch.len() >= self.want
+                    && (at < to || !behind)
+                    && let Some(last) = self.batch.last()
+                {
+                    return Ok(Some(last.next()));
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// As [`Scan::collect_forward`], from the other end.
+    fn collect_backward(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        start: Pos<V>,
+        end: Option<Pos<V>>,
+    ) -> Result<Pos<V>> {
+        if leaf.blocks() == 0 {
+            return Ok(start);
+        }
+        let mut index = match end {
+            Some(end) => leaf.find(&end),
+            None => leaf.blocks() - 1,
+        };
+        let mut cut = None;
+        let mut nearest = true;
+        'blocks: loop {
+            let first = leaf.dir(index)?.first;
+            let view = leaf.view(index)?;
+            let mut to = match end {
+                Some(end) if nearest => view.lower_bound(&end),
+                _ => view.len(),
+            };
+            nearest = false;
+            let from = if first >= start { 0 } else { view.lower_bound(&start) };
+            while to > from {
+                let some = (self.want - self.batch.len()).min(MAX_VALUES);
+                let at = to.saturating_sub(some).max(from);
+                let count = view.decode(at, to, &mut self.columns);
+                for i in (0..count).rev() {
+                    if view.survives(at + i) {
+                        self.batch.push(self.columns.pos(i));
+                    }
+                }
+                to = at;
+                if self.batch.len() >= self.want && (to > from || (index > 0 && first > start)) {
+                    cut = self.batch.last().copied();
+                    break 'blocks;
+                }
+            }
+            if index == 0 || first <= start {
+                break;
+            }
+            index -= 1;
+        }
+        self.batch.reverse();
+        Ok(cut.unwrap_or(start))
+    }
+
+    /// Merges the delta area's entries of the covered stretch into the batch.
+    fn merge_delta(&mut self, leaf: &LeafView<'_, V>, covered: &Interval<V>) {
+        let sorted = self.batch.len();
+        for index in 0..leaf.delta_len() {
+            let pos = leaf.delta(index);
+            let inside = covered.lo <= pos && covered.hi.is_none_or(|hi| pos < hi);
+            // The capacity was reserved before the page was locked.
+            if inside && self.batch.len() < self.batch.capacity() {
+                self.batch.push(pos);
+            }
+        }
+        let mut fresh = self.batch.len() - sorted;
+        if fresh == 0 {
+            return;
+        }
+        let mut delta = [Pos::MIN; 64];
+        if fresh > delta.len() {
+            self.batch.sort_unstable();
+            return;
+        }
+        delta[..fresh].copy_from_slice(&self.batch[sorted..]);
+        delta[..fresh].sort_unstable();
+        let mut old = sorted;
+        for at in (0..sorted + fresh).rev() {
+            if fresh == 0 {
+                break;
+            }
+            if old > 0 && self.batch[old - 1] > delta[fresh - 1] {
+                old -= 1;
+                self.batch[at] = self.batch[old];
+            } else {
+                fresh -= 1;
+                self.batch[at] = delta[fresh];
+            }
+        }
+    }
+}
