@@ -276,11 +276,14 @@ impl<const V: usize> EditScratch<V> {
         let mut n = self.cut(true);
         let base = self.footprint();
         let lengthens = self.pieces.last().is_some_and(|last| self.extends(last, &[], n));
-        while !lengthens && base > 0 {
+        // The first block of a page is taken as it is.
+        let mut fits = lengthens || base == 0;
+        while !fits {
             let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
             let len = encode_block(&self.pending[..n], None, out)?;
             let footprint = dir_bytes::<V>() + len + n.div_ceil(8);
-            if base + footprint <= target {
+            fits = base + footprint <= target;
+            if fits {
                 break;
             }
             let smaller = n * target.saturating_sub(base) / footprint;
@@ -361,7 +364,10 @@ impl<const V: usize> EditScratch<V> {
                 let live = view.live();
                 let small = live <= max / 4 && self.pending.len() + live <= max;
                 if small && !self.pending.is_empty() {
-                    self.merge(leaf, &view, 0, view.len(), &[])?;
+                    // Few survivors may be spread over many positions.
+                    for from in (0..view.len()).step_by(MAX_VALUES) {
+                        self.merge(leaf, &view, from, from + MAX_VALUES, &[])?;
+                    }
                 } else {
                     self.flush(page, greedy)?;
                     self.keep(leaf, index)?;
@@ -829,12 +835,13 @@ impl<const V: usize> EditScratch<V> {
             _ => return Err(leaf.corrupt("a leaf without blocks cannot be split")),
         };
         let n = view.len();
-        if n > MAX_VALUES && !view.has_survivor_bitmap() {
+        if n >= 2 && view.is_line() && !view.has_survivor_bitmap() {
             self.slice(leaf, 0, 0, n / 2)?;
             self.slice(leaf, 0, n / 2, n)?;
             return Ok(1);
         }
-        if view.live() > MAX_VALUES {
+        // More than this may not fit the page when they are encoded anew.
+        if view.live() > max_block_entries(self.page_size, V) {
             self.halve_survivors(leaf, &view)?;
             return Ok(1);
         }
@@ -877,14 +884,16 @@ impl<const V: usize> EditScratch<V> {
         let dir = leaf.dir(0)?;
         let bitmap = dir.n.div_ceil(8);
         let half = view.live() / 2;
+        // The bitmap is cut between bytes: at most 7 survivors change sides.
         let mut seen = 0;
         let mut middle = 0;
-        while seen < half && middle < dir.n {
-            seen += usize::from(view.survives(middle));
-            middle += 1;
+        while middle < dir.n && (seen == 0 || seen + 8 <= half) {
+            seen += (middle..dir.n.min(middle + 8)).filter(|&i| view.survives(i)).count();
+            middle += 8;
         }
-        // The bitmap is cut between bytes: at most 7 survivors change sides.
-        let middle = middle / 8 * 8;
+        if middle >= dir.n || seen == view.live() {
+            return Err(leaf.corrupt("survivors of a block are miscounted"));
+        }
         let columns = dir.offset + bitmap..dir.offset + dir.len;
         for (from, to) in [(0, middle), (middle, dir.n)] {
             let live = (from..to).filter(|&i| view.survives(i)).count();

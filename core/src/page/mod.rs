@@ -14,6 +14,8 @@ mod inner;
 mod leaf;
 mod meta;
 mod model;
+#[cfg(test)]
+mod tests;
 
 pub use block::{BlockView, Entries, encode_block, max_block_entries};
 pub use bytes::{read_pos, write_pos};

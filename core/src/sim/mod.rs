@@ -8,9 +8,13 @@
 //! changing a page outside of a record, links to pages that do not exist) is a
 //! panic, and so is a deadlock.
 
+mod random;
 mod schedule;
+mod source;
 
-pub use schedule::run_actors;
+pub use random::Rng;
+pub use schedule::{Actor, run_actors};
+pub use source::{ALL_KEYS, ALL_ROWS, Keys, Lanes, Rows, Source};
 
 use crate::error::{Error, Result};
 use crate::key::Block;
@@ -33,8 +37,35 @@ struct World {
     free: Vec<Block>,
     commits: u64,
     stop_after: Option<u64>,
+    /// Locks taken so far, and how many there may be.
+    locks: u64,
+    most_locks: u64,
+    /// Whether pages were changed behind the back of the tree: then pointers
+    /// may lead anywhere, and the order of locks with them.
+    damaged: bool,
     /// Blocks that each actor has locked, with whether exclusively.
     held: Vec<Vec<(Block, bool)>>,
+}
+
+impl World {
+    /// Waiting for a page is allowed with locks in hand if it is the right
+    /// sibling of one of them, on a level above all of them, or the meta page.
+    fn check_order(&self, actor: usize, block: Block) {
+        let header = |block: Block| {
+            let page = self.pages.get(block as usize)?;
+            page::header(&page.bytes, block).ok().filter(|h| h.kind != Kind::New)
+        };
+        let Some(wanted) = header(block) else { return };
+        let in_order = wanted.kind == Kind::Meta
+            || self.held[actor].iter().filter_map(|(held, _)| header(*held)).all(|held| {
+                wanted.level > held.level
+                    || self.held[actor].iter().any(|(b, _)| {
+                        header(*b).is_some_and(|h| h.right == block && h.level == wanted.level)
+                    }) && wanted.level == held.level
+            });
+        let held = &self.held[actor];
+        assert!(in_order, "waits for page {block}, {wanted:?}, with locks on {held:?}");
+    }
 }
 
 /// The store. Clones share the pages; each belongs to one actor.
@@ -55,6 +86,9 @@ impl SimStore {
             free: Vec::new(),
             commits: 0,
             stop_after: None,
+            locks: 0,
+            most_locks: u64::MAX,
+            damaged: false,
             held: vec![Vec::new()],
         };
         Self { world: Arc::new(Mutex::new(world)), scheduler: None, actor: 0, page_size }
@@ -69,6 +103,25 @@ impl SimStore {
     pub fn stop_after(&self, records: u64) {
         let mut world = self.world();
         world.stop_after = Some(world.commits + records);
+    }
+
+    /// Allows `locks` more locks to be taken: an operation that goes round in
+    /// circles panics then.
+    pub fn limit_locks(&self, locks: u64) {
+        let mut world = self.world();
+        world.most_locks = world.locks.saturating_add(locks);
+    }
+
+    /// Locks taken so far.
+    #[must_use]
+    pub fn locks(&self) -> u64 {
+        self.world().locks
+    }
+
+    /// Pins held by anybody.
+    #[must_use]
+    pub fn pins(&self) -> u32 {
+        self.world().pages.iter().map(|page| page.pins).sum()
     }
 
     /// Records committed so far.
@@ -98,7 +151,9 @@ impl SimStore {
 
     /// Overwrites a page without a record: damage.
     pub fn overwrite(&self, block: Block, bytes: Vec<u8>) {
-        if let Some(page) = self.world().pages.get_mut(block as usize) {
+        let mut world = self.world();
+        world.damaged = true;
+        if let Some(page) = world.pages.get_mut(block as usize) {
             page.bytes = Arc::new(bytes);
         }
     }
@@ -121,8 +176,14 @@ impl SimStore {
             if Self::stopped(&world) {
                 return Err(Error::Stopped);
             }
+            world.locks += 1;
+            assert!(world.locks <= world.most_locks, "so many locks that it looks like a circle");
             let held = &world.held[self.actor];
-            assert!(held.iter().all(|(b, _)| *b != block), "page {block} is locked twice");
+            let conditional = matches!(mode, Mode::TryCleanup | Mode::TryExclusive);
+            if held.iter().any(|(b, _)| *b == block) {
+                assert!(conditional, "page {block} is locked twice");
+                return Ok(None);
+            }
             match mode {
                 Mode::Share => assert!(
                     held.iter().all(|(_, exclusive)| *exclusive),
@@ -134,6 +195,9 @@ impl SimStore {
                     "an exclusive lock behind a share lock"
                 ),
                 Mode::TryCleanup | Mode::TryExclusive => {}
+            }
+            if !world.damaged && !conditional {
+                world.check_order(self.actor, block);
             }
             let Some(page) = world.pages.get_mut(block as usize) else { return Ok(None) };
             let free = match mode {
@@ -153,7 +217,7 @@ impl SimStore {
                 world.held[self.actor].push((block, exclusive));
                 return Ok(Some(SimGuard { store: self.clone(), block, exclusive, bytes }));
             }
-            if matches!(mode, Mode::TryCleanup | Mode::TryExclusive) {
+            if conditional {
                 return Ok(None);
             }
             drop(world);
@@ -330,10 +394,10 @@ impl PageStore for SimStore {
     fn allocate(&self) -> Result<SimGuard> {
         loop {
             let Some(block) = self.world().free.pop() else { break };
-            if let Some(guard) = self.acquire(block, Mode::TryExclusive)? {
-                if matches!(page::header(&guard, block)?.kind, Kind::Free | Kind::New) {
-                    return Ok(guard);
-                }
+            if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
+                && matches!(page::header(&guard, block)?.kind, Kind::Free | Kind::New)
+            {
+                return Ok(guard);
             }
         }
         let mut world = self.world();

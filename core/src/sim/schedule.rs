@@ -1,6 +1,6 @@
 //! Running actors one at a time, switching where a seed says.
 
-use super::SimStore;
+use super::{Rng, SimStore};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ enum State {
 struct Turn {
     states: Vec<State>,
     current: usize,
-    seed: u64,
+    rng: Rng,
     failed: bool,
 }
 
@@ -21,15 +21,6 @@ struct Turn {
 pub(super) struct Scheduler {
     turn: Mutex<Turn>,
     wake: Vec<Condvar>,
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014).
-fn next_random(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *seed;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Scheduler {
@@ -47,8 +38,7 @@ impl Scheduler {
             self.wake.iter().for_each(Condvar::notify_one);
             return;
         }
-        let pick = usize::try_from(next_random(&mut turn.seed) % ready.len() as u64).unwrap_or(0);
-        turn.current = ready[pick];
+        turn.current = ready[turn.rng.index(ready.len())];
         self.wake[turn.current].notify_one();
     }
 
@@ -117,9 +107,9 @@ pub type Actor<'a> = Box<dyn FnOnce(SimStore) + Send + 'a>;
 /// If an actor does, or if all wait for each other.
 pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
     let n = actors.len();
-    let mut seed = seed;
-    let current = usize::try_from(next_random(&mut seed) % n as u64).unwrap_or(0);
-    let turn = Turn { states: vec![State::Ready; n], current, seed, failed: false };
+    let mut rng = Rng::new(seed);
+    let current = rng.index(n);
+    let turn = Turn { states: vec![State::Ready; n], current, rng, failed: false };
     let scheduler = Arc::new(Scheduler {
         turn: Mutex::new(turn),
         wake: (0..n).map(|_| Condvar::new()).collect(),

@@ -186,7 +186,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     ) -> Result<Option<(G, Header)>> {
         let mut last = 0;
         for attempt in 0..MAX_DESCENTS {
-            let mut root = self.root(attempt > 0)?;
+            // A remembered root may be in use as any other page by now: to wait
+            // for it with locks in hand can be a deadlock.
+            let mut root = self.root(attempt > 0 || self.holds_locks())?;
             if root.1 < level && attempt == 0 {
                 root = self.root(true)?;
             }
@@ -288,6 +290,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(());
             }
         }
+        self.router.borrow_mut().give_up();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Inserting an entry: into the delta area of the leaf that owns it, which is
 //! folded when it is full; a leaf that cannot be folded is split.
 
-use super::descend::Target;
+use super::descend::{Target, fences};
 use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{INVALID_BLOCK, Pos, Tid};
@@ -201,14 +201,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             scratch.edit.plan_split(&leaf)?
         };
         let frame = frame_of(&leaf);
+        // In this order: who has a page that is new in the tree waits for nobody.
+        let sibling = self.lock_right(&guard, &header)?;
         let new = self.store.allocate()?;
-        let sibling = match header.right {
-            INVALID_BLOCK => None,
-            right if right == guard.block() => {
-                return Err(leaf.corrupt("a right link leads to its own page"));
-            }
-            right => Some(self.lock_right(right)?),
-        };
         scratch.edit.delta.sort_unstable();
         let delta = &scratch.edit.delta;
         let (delta_left, delta_right) = delta.split_at(delta.partition_point(|p| *p < separator));
@@ -245,13 +240,31 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     }
 
     /// Locks the right sibling of a page whose lock is held: it cannot go away
-    /// meanwhile, because whoever merges it locks its left sibling first.
-    pub(crate) fn lock_right(&self, block: crate::key::Block) -> Result<S::Exclusive> {
-        if self.is_held(block) {
-            return Err(Error::Corrupt { block, what: "right links run in a circle" });
+    /// meanwhile, because whoever merges it locks its left sibling first. So if
+    /// the link leads to another page, the index is damaged.
+    pub(crate) fn lock_right(
+        &self,
+        page: &S::Exclusive,
+        header: &Header,
+    ) -> Result<Option<S::Exclusive>> {
+        let block = header.right;
+        if block == INVALID_BLOCK {
+            return Ok(None);
         }
-        self.store
-            .write(block)?
-            .ok_or(Error::Corrupt { block, what: "a right link leads out of the index" })
+        let corrupt = |what| Error::Corrupt { block, what };
+        if block == page.block() || self.is_held(block) {
+            return Err(corrupt("right links run in a circle"));
+        }
+        let right =
+            self.store.write(block)?.ok_or(corrupt("a right link leads out of the index"))?;
+        let found = page::header(&right, block)?;
+        if found.kind != header.kind || found.level != header.level {
+            return Err(corrupt("a right link leads to a page of another kind or level"));
+        }
+        let (low, high) = fences::<V>(&right, &found);
+        if fences::<V>(page, header).1 != Some(low) || high.is_some_and(|high| high <= low) {
+            return Err(corrupt("a page does not start where its left neighbour ends"));
+        }
+        Ok(Some(right))
     }
 }

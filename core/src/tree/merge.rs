@@ -48,25 +48,18 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         if !fits(&left_header) || left_header.right != block || block == left.block() {
             return Ok(None);
         }
-        // A leaf that somebody has pinned keeps its entries.
-        let page = if level == 0 {
-            self.store().try_write_cleanup(block)?
-        } else {
-            self.store().write(block)?
-        };
-        let Some(page) = page else { return Ok(None) };
+        // A leaf that somebody has pinned keeps its entries, and an inner page its
+        // children: whoever pins it is about to insert a downlink.
+        let Some(page) = self.store().try_write_cleanup(block)? else { return Ok(None) };
         let header = page::header(&page, block)?;
         let (low, _) = fences::<V>(&page, &header);
         if !fits(&header) || fences::<V>(&left, &left_header).1 != Some(low) {
             return Ok(None);
         }
-        let sibling = match header.right {
-            INVALID_BLOCK => None,
-            right if right == block || right == left.block() => {
-                return Err(Error::Corrupt { block, what: "right links run in a circle" });
-            }
-            right => Some(self.lock_right(right)?),
-        };
+        let sibling =
+            self.with_held(&[left.block()], || self.lock_right(&page, &header))?;
+        // Descending with locks in hand: no pointer read from the meta page on
+        // is out of date, because only VACUUM, this process, frees pages.
         let held = [left.block(), block, header.right];
         let Some((parent, parent_header)) = self.with_held(&held, || {
             self.descend(level + 1, &Target::At(low), &|b| self.store().write(b))
@@ -270,7 +263,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         if !alone || child.block() == meta.root {
             return Ok(false);
         }
-        let Some(root) = self.store().write(meta.root)? else { return Ok(false) };
+        // Not if somebody has found in it the parent of a page that was split.
+        let Some(root) = self.store().try_write_cleanup(meta.root)? else { return Ok(false) };
         if self.only_child(&root, meta.root, meta.root_level, scratch)? != Some(child.block()) {
             return Ok(false);
         }

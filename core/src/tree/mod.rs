@@ -52,9 +52,9 @@ pub struct Tree<'a, S: PageStore, const V: usize> {
     held: Cell<Held>,
 }
 
-/// A writer holds at most three siblings of a level when it turns to their
-/// parent, and one page of each level below.
-const MAX_HELD: usize = 24;
+/// Who merges pages holds three siblings when it turns to their parent; who
+/// splits one holds a child.
+const MAX_HELD: usize = 4;
 
 #[derive(Clone, Copy)]
 struct Held {
@@ -73,6 +73,10 @@ impl<'a, S: PageStore, const V: usize> Tree<'a, S, V> {
         self.store
     }
 
+    fn holds_locks(&self) -> bool {
+        self.held.get().len > 0
+    }
+
     fn is_held(&self, block: Block) -> bool {
         let held = self.held.get();
         held.blocks.iter().take(held.len).any(|held| *held == block)
@@ -83,7 +87,7 @@ impl<'a, S: PageStore, const V: usize> Tree<'a, S, V> {
         let before = self.held.get();
         let mut held = before;
         for block in blocks {
-            let what = "the tree is too high";
+            let what = "too many pages are locked";
             *held.blocks.get_mut(held.len).ok_or(Error::Corrupt { block: *block, what })? = *block;
             held.len += 1;
         }

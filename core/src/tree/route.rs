@@ -50,14 +50,15 @@ impl<const V: usize> Router<V> {
     /// An empty router that takes at most `bytes` bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
+        let limit = bytes / (size_of::<Pos<V>>() + size_of::<Block>());
         Self {
             level: 0,
             lows: Vec::new(),
             blocks: Vec::new(),
             model: None,
             root: None,
-            limit: bytes / (size_of::<Pos<V>>() + size_of::<Block>()),
-            enabled: bytes > 0,
+            limit,
+            enabled: limit > 0,
             misses: 0,
             uses: 0,
             cold: 0,
@@ -74,6 +75,7 @@ impl<const V: usize> Router<V> {
         self.misses = 0;
         self.uses = 0;
         self.cold = 0;
+        self.enabled = self.limit > 0;
     }
 
     /// Sets the most bytes that the map may take. 0 turns the router off.
@@ -81,7 +83,6 @@ impl<const V: usize> Router<V> {
         let limit = bytes / (size_of::<Pos<V>>() + size_of::<Block>());
         if limit != self.limit {
             self.limit = limit;
-            self.enabled = limit > 0;
             self.reset();
         }
     }
@@ -122,6 +123,12 @@ impl<const V: usize> Router<V> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lows.is_empty()
+    }
+
+    /// Stops loading, until the router is reset: no level of the index fits.
+    pub(crate) fn give_up(&mut self) {
+        self.reset();
+        self.enabled = false;
     }
 
     pub(crate) fn limit(&self) -> usize {

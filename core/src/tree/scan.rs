@@ -240,6 +240,11 @@ impl<P, const V: usize> Scan<P, V> {
             .map_err(|_| Error::OutOfMemory { bytes: room * size_of::<Pos<V>>() })?;
         self.pin = None;
         self.serial += 1;
+        if wanted.hi.is_some_and(|hi| hi <= wanted.lo) {
+            // Nothing to look for; below the least position there is no page.
+            self.covered = Some(wanted);
+            return Ok(());
+        }
         let target = if forward { Target::At(wanted.lo) } else { Target::Below(wanted.hi) };
         let (guard, header) = self.locate(tree, &target)?;
         let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
@@ -260,6 +265,16 @@ impl<P, const V: usize> Scan<P, V> {
             let lo = self.collect_backward(&leaf, start, wanted.hi)?;
             Interval { lo, hi: wanted.hi }
         };
+        // On a damaged page the entry taken last may be anywhere: no scan may go
+        // in circles for that.
+        let moved = if forward {
+            covered.hi.is_none_or(|hi| wanted.lo < hi)
+        } else {
+            wanted.hi.is_none_or(|hi| covered.lo < hi)
+        };
+        if !moved {
+            return Err(leaf.corrupt("entries are out of order"));
+        }
         self.merge_delta(&leaf, &covered);
         self.covered = Some(covered);
         if keep_pin && !self.batch.is_empty() {

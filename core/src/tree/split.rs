@@ -7,7 +7,7 @@
 //! clears the flag. Whoever comes between, after a crash too, can write the
 //! second record.
 
-use super::descend::{Target, fences};
+use super::descend::{Arrival, Target, arrive, fences};
 use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
@@ -35,26 +35,48 @@ pub(crate) fn inner_frame<const V: usize>(page: &[u8], header: &Header) -> LeafF
     }
 }
 
+/// What a page with the missing downlink of its right sibling says of it: the
+/// separator, and the level of the parent.
+fn owed<const V: usize>(
+    page: &[u8],
+    block: Block,
+    header: &Header,
+) -> Result<Option<(Pos<V>, u8)>> {
+    let corrupt = |what| Error::Corrupt { block, what };
+    if !matches!(header.kind, Kind::Leaf | Kind::Inner) || !header.split_incomplete() {
+        return Ok(None);
+    }
+    let (_, Some(separator)) = fences::<V>(page, header) else {
+        return Err(corrupt("a page without a right sibling is flagged as split"));
+    };
+    let level = header.level.checked_add(1).ok_or(corrupt("the tree is too high"))?;
+    Ok(Some((separator, level)))
+}
+
 impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// Inserts the downlink of a page's right sibling, if that is still
-    /// missing. No lock may be held, but those of pages below `block`.
+    /// missing. No lock may be held.
+    ///
+    /// The parent is looked for with no lock in hand: a pointer that is out of
+    /// date may lead to a page that was freed and is used again, below or left
+    /// of the child, and to wait for that with the child locked can be a
+    /// deadlock. Once found, its pin keeps the parent from being freed.
     pub(crate) fn finish_split(&self, block: Block, scratch: &mut Scratch<V>) -> Result<()> {
-        let lock = |block| self.store.write(block);
         for _ in 0..MAX_DESCENTS {
+            let debt = {
+                let Some(child) = self.store.read(block)? else { return Ok(()) };
+                owed::<V>(&child, block, &page::header(&child, block)?)?
+            };
+            let Some((separator, level)) = debt else { return Ok(()) };
+            let pinned = self
+                .descend(level, &Target::At(separator), &|block| self.store.read(block))?
+                .map(|(parent, _)| (parent.block(), parent.into_pin()));
             let Some(child) = self.store.write(block)? else { return Ok(()) };
             let header = page::header(&child, block)?;
-            let tree_page = matches!(header.kind, Kind::Leaf | Kind::Inner);
-            if !tree_page || !header.split_incomplete() {
-                return Ok(());
+            if owed::<V>(&child, block, &header)? != debt {
+                continue;
             }
-            let corrupt = |what| Error::Corrupt { block, what };
-            let (_, Some(separator)) = fences::<V>(&child, &header) else {
-                return Err(corrupt("a page without a right sibling is flagged as split"));
-            };
-            let level = header.level.checked_add(1).ok_or(corrupt("the tree is too high"))?;
-            let Some((parent, parent_header)) = self
-                .with_held(&[block], || self.descend(level, &Target::At(separator), &lock))?
-            else {
+            let Some((parent, pin)) = pinned else {
                 match self.grow_root(&child, &header, separator)? {
                     Grown::Done => return Ok(()),
                     Grown::Retry => {}
@@ -65,6 +87,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 }
                 continue;
             };
+            let found =
+                self.with_held(&[block], || self.lock_parent(parent, level, separator))?;
+            let Some((parent, parent_header)) = found else { continue };
+            let corrupt = |what| Error::Corrupt { block, what };
             scratch.items.clear();
             let view = InnerView::<V>::parse(&parent, parent.block(), parent_header)?;
             view.load(&mut scratch.items)?;
@@ -82,20 +108,54 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                     page::set_flags(record.image(image), flags);
                     return record.commit();
                 }
-                Err(Error::Full) => {
-                    drop(record);
-                    self.with_held(&[block], || {
-                        self.split_inner(parent, &parent_header, separator, scratch)
-                    })?;
-                }
+                Err(Error::Full) => {}
                 Err(error) => return Err(error),
             }
+            // The parent is split first, by itself; then everything is looked
+            // for again.
+            drop(record);
+            let full = parent.block();
+            if !parent_header.split_incomplete() {
+                self.with_held(&[block], || {
+                    self.split_inner(parent, &parent_header, separator, scratch)
+                })?;
+            } else {
+                drop(parent);
+            }
+            drop((child, pin));
+            self.finish_split(full, scratch)?;
         }
         Err(Error::Corrupt { block, what: "the parent of a split page cannot be found" })
     }
 
-    /// Splits an inner page that cannot take `separator`. It keeps its lock on
-    /// nothing: the caller looks for the parent again.
+    /// Locks the owner of `separator` from a pinned page of its level on, while
+    /// the child's lock is held. `None`: it has to be looked for again.
+    fn lock_parent(
+        &self,
+        block: Block,
+        level: u8,
+        separator: Pos<V>,
+    ) -> Result<Option<(S::Exclusive, Header)>> {
+        if self.is_held(block) {
+            return Ok(None);
+        }
+        let Some(mut page) = self.store.write(block)? else { return Ok(None) };
+        loop {
+            let header = page::header(&page, page.block())?;
+            match arrive::<V>(&page, &header, level, &Target::At(separator), None) {
+                Arrival::Owns => return Ok(Some((page, header))),
+                Arrival::Stale => return Ok(None),
+                // The left page is let go when the right one is locked.
+                Arrival::Right(_) => match self.lock_right(&page, &header)? {
+                    Some(right) => page = right,
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// Splits an inner page that cannot take `separator`, and whose own split is
+    /// finished. The caller finishes the new one.
     fn split_inner(
         &self,
         guard: S::Exclusive,
@@ -104,10 +164,6 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch: &mut Scratch<V>,
     ) -> Result<()> {
         let block = guard.block();
-        if header.split_incomplete() {
-            drop(guard);
-            return self.finish_split(block, scratch);
-        }
         scratch.items.clear();
         InnerView::<V>::parse(&guard, block, *header)?.load(&mut scratch.items)?;
         let n = scratch.items.len();
@@ -116,14 +172,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         }
         let at_end = header.high_infinite()
             && scratch.items.last().is_some_and(|(low, _)| *low < separator);
+        let sibling = self.lock_right(&guard, header)?;
         let new = self.store.allocate()?;
-        let sibling = match header.right {
-            INVALID_BLOCK => None,
-            right if right == block => {
-                return Err(Error::Corrupt { block, what: "a right link leads to its own page" });
-            }
-            right => Some(self.lock_right(right)?),
-        };
         // Appends leave full pages behind, if the shorter page still fits.
         let mut cuts = [n - 1, n / 2].into_iter().skip(usize::from(!at_end));
         loop {
@@ -158,13 +208,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 let image = record.register(sibling, Image::Delta)?;
                 page::set_left(record.image(image), new.block());
             }
-            record.commit()?;
-            break;
+            return record.commit();
         }
-        drop(sibling);
-        drop(new);
-        drop(guard);
-        self.finish_split(block, scratch)
     }
 
     /// Makes a new root above a page that was split while it was the root.

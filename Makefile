@@ -1,0 +1,106 @@
+# Builds, tests and measures the extension. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+
+# The PostgreSQL to build for, install into and test with.
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+export PG_CONFIG
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+
+# Where .ci/deps and rustup put cargo and its tools.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+export CARGO_TERM_COLOR ?= never
+
+# Asked for when a recipe runs, since `make deps` may be what installs it.
+PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/')
+FEATURES = --no-default-features --features pg$(PG_MAJOR)
+# The system's PostgreSQL belongs to root.
+INSTALL_SUDO = $(shell test -w "$$($(PG_CONFIG) --pkglibdir)" || echo --sudo)
+
+# The measuring tool does not need the extension's slow whole-program optimisation.
+DEMO_ENV = CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+DEMO_TOOL = $(DEMO_ENV) cargo run --quiet --release -p omen-demo -- \
+	$(if $(ROWS),--rows $(ROWS)) $(if $(CANDIDATE),--candidate $(CANDIDATE)) $(DEMO_ARGS)
+
+.PHONY: help
+help:
+	@echo 'make demo           omen beside btree: table, target/demo/results.{svg,json}'
+	@echo 'make install        release build into the PostgreSQL of PG_CONFIG'
+	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
+	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
+	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
+	@echo 'make bench-micro    criterion benchmarks of the core'
+	@echo 'make build          debug build'
+	@echo 'make deps           what all of these need, installed once'
+	@echo 'make clean          remove what was built'
+	@echo
+	@echo 'PG_CONFIG=path      another PostgreSQL (now $(PG_CONFIG))'
+	@echo 'TESTS="a b"         only these tests (test-regress, test-isolation, test-tap)'
+	@echo 'ROWS=n              rows per data set (demo, bench-sizes)'
+	@echo 'CANDIDATE=method    the access method shown beside btree (demo, bench-sizes)'
+	@echo 'DEMO_ARGS=...       further options: make demo DEMO_ARGS=--help'
+
+.PHONY: deps
+deps:
+	@.ci/deps
+
+.PHONY: build
+build:
+	cargo pgrx package --debug --pg-config "$(PG_CONFIG)" $(FEATURES)
+
+.PHONY: install
+install:
+	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(INSTALL_SUDO) $(FEATURES)
+
+# The order matters: `cargo pgrx test` installs a test build of the extension,
+# which the release build of the later suites replaces.
+.PHONY: test
+test: test-core test-pgrx test-regress test-isolation test-tap
+
+.PHONY: test-core
+test-core:
+	CARGO_PROFILE_TEST_OPT_LEVEL=2 cargo test -p omen-core
+	cargo test -p omen-demo
+
+.PHONY: test-pgrx
+test-pgrx:
+	tests/run/pgrx
+
+.PHONY: test-regress
+test-regress: install
+	tests/run/regress $(TESTS)
+
+.PHONY: test-isolation
+test-isolation: install
+	tests/run/isolation $(TESTS)
+
+.PHONY: test-tap
+test-tap: install
+	tests/run/tap $(TESTS)
+
+.PHONY: lint
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
+
+.PHONY: demo
+demo:
+	@.ci/deps demo
+	@echo 'installing a release build of the extension into the PostgreSQL of $(PG_CONFIG)'
+	@$(MAKE) --no-print-directory install
+	@$(DEMO_TOOL)
+
+.PHONY: bench-sizes
+bench-sizes: install
+	@$(DEMO_TOOL) --sizes
+
+.PHONY: bench-micro
+bench-micro:
+	cargo bench -p omen-core --bench micro
+
+.PHONY: clean
+clean:
+	cargo clean

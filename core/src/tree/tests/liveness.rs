@@ -1,0 +1,105 @@
+//! Entries whose heap tuples are known to be dead are dropped when a leaf is
+//! about to fold or split, and no others.
+
+use super::*;
+use crate::sim::{Keys, Rng};
+
+/// A heap that knows some TIDs to be dead, and notes what it was asked.
+struct Heap {
+    dead: HashSet<Tid>,
+    reported: HashSet<Tid>,
+    asked: usize,
+}
+
+impl Liveness for Heap {
+    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()> {
+        assert_eq!(tids.len(), dead.len());
+        for (tid, dead) in tids.iter().zip(dead) {
+            self.asked += 1;
+            *dead = self.dead.contains(tid);
+            if *dead {
+                self.reported.insert(*tid);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn present<const V: usize>(lab: &Lab<V>) -> Vec<Pos<V>> {
+    let mut seen = Vec::new();
+    check(&lab.tree(), &mut |pos| seen.push(pos)).unwrap();
+    seen
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn only_entries_reported_dead_disappear(
+        size in prop::sample::select(&[512usize, 1024, 8192][..]),
+        mut source in source(), n in 0usize..1500, more in 1usize..1500,
+        seed: u64, dead_one_in in 1u64..20,
+    ) {
+        let mut lab = Lab::<1>::build(size, 90, Choice::Auto, &source.sorted(n));
+        let mut rng = Rng::new(seed);
+        let mut heap =
+            Heap { dead: HashSet::new(), reported: HashSet::new(), asked: 0 };
+        for pos in source.fresh(more, &lab.set) {
+            // A row that dies never lives again, and a row to be is not dead.
+            if heap.dead.contains(&pos.tid) {
+                continue;
+            }
+            let tree = Tree::new(&lab.store, &lab.router);
+            tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap).unwrap();
+            lab.set.insert(pos);
+            if rng.once_in(dead_one_in) {
+                let victim = if rng.once_in(2) { Some(&pos) } else { lab.set.range(..pos).last() };
+                heap.dead.extend(victim.map(|pos| pos.tid));
+            }
+        }
+        let found: BTreeSet<_> = present(&lab).into_iter().collect();
+        for pos in &lab.set {
+            assert!(found.contains(pos) || heap.reported.contains(&pos.tid), "{pos:?} is missing");
+        }
+        assert!(found.is_subset(&lab.set));
+    }
+}
+
+/// A row that is updated over and over leaves one live version.
+#[test]
+fn versions_of_one_row_do_not_pile_up() {
+    let keys: Vec<Pos<1>> = (0..2000).map(|i| p(i * 10, i << 16 | 1)).collect();
+    let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
+    let before = lab.verify().leaves;
+    let mut heap = Heap { dead: HashSet::new(), reported: HashSet::new(), asked: 0 };
+    for version in 0..20_000_u64 {
+        let pos = p(5000, (10_000 + version) << 16 | 1);
+        let tree = Tree::new(&lab.store, &lab.router);
+        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap).unwrap();
+        heap.dead.insert(pos.tid);
+    }
+    let found = present(&lab);
+    assert!(found.len() < keys.len() + 200, "{} entries", found.len());
+    assert!(check(&lab.tree(), &mut |_| {}).unwrap().leaves <= before + 1);
+    assert!(keys.iter().all(|pos| found.binary_search(pos).is_ok()));
+}
+
+/// A leaf of very many entries is not asked about in full, but its delta area
+/// is.
+#[test]
+fn dead_entries_of_a_long_leaf_go_with_its_delta_area() {
+    let mut source = Source::new(Keys::Serial, Rows::Heap(226), 1);
+    let mut lab = Lab::<1>::build(8192, 50, Choice::Auto, &source.sorted(20_000));
+    let mut heap = Heap { dead: HashSet::new(), reported: HashSet::new(), asked: 0 };
+    for i in 0..5000_u64 {
+        let pos = p(7777, (1000 + i) << 16 | 2);
+        let tree = Tree::new(&lab.store, &lab.router);
+        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap).unwrap();
+        heap.dead.insert(pos.tid);
+    }
+    assert!(heap.asked > 0);
+    let found = present(&lab);
+    assert!(found.len() < 20_000 + 300, "{} entries", found.len());
+    assert!(lab.set.iter().all(|pos| found.binary_search(pos).is_ok()));
+    lab.set.clear();
+}

@@ -1,0 +1,188 @@
+//! Tests of the tree over the simulated store, against a sorted set.
+//!
+//! `PROPTEST_CASES` asks for more random cases, `OMEN_SIM_SEEDS` for so many
+//! fresh seeds of the simulations, `OMEN_SIM_SEED` for one seed alone. What
+//! fails prints its seed.
+
+mod crash;
+mod damage;
+mod directed;
+mod history;
+mod interleave;
+mod liveness;
+mod random_operations;
+mod scans;
+mod small_pages;
+
+use crate::Pos;
+use crate::key::Tid;
+use crate::model::Choice;
+use crate::sim::{ALL_KEYS, ALL_ROWS, Lanes, Rows, SimSink, SimStore, Source};
+use crate::tree::*;
+use proptest::prelude::*;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
+
+const FILL: InsertOptions = InsertOptions { fillfactor: 90 };
+
+/// So many cases, unless the environment says otherwise.
+fn cases(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig {
+        cases: asked.unwrap_or(cases),
+        failure_persistence: None,
+        max_shrink_iters: 2000,
+        ..ProptestConfig::default()
+    }
+}
+
+/// The seeds of a simulation: `fixed` known ones, and some that nobody has
+/// tried yet.
+fn seeds(fixed: u64) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    if let Some(seed) = number("OMEN_SIM_SEED") {
+        return vec![seed];
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let first = now.map_or(0, |now| now.as_nanos() as u64) & 0xffff_ffff_0000;
+    let fresh = number("OMEN_SIM_SEEDS").unwrap_or(fixed / 4 + 1);
+    (0..fixed).chain(first..first + fresh).collect()
+}
+
+/// Runs `work` for each seed, and says which one failed.
+fn with_seeds(fixed: u64, work: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    for seed in seeds(fixed) {
+        let outcome = std::panic::catch_unwind(|| work(seed));
+        if let Err(panic) = outcome {
+            eprintln!("failed with OMEN_SIM_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Any stream of entries.
+fn source() -> impl Strategy<Value = Source> {
+    let rows = prop_oneof![3 => Just(Rows::Heap(226)), 4 => prop::sample::select(&ALL_ROWS[..])];
+    let lanes = prop::sample::select(&[Lanes::First, Lanes::Last, Lanes::Noise][..]);
+    let nulls = prop_oneof![3 => Just(0u64), 1 => Just(10u64)];
+    let start = prop_oneof![Just(0u64), 0u64..1 << 20];
+    (prop::sample::select(&ALL_KEYS[..]), rows, lanes, nulls, start, any::<u64>()).prop_map(
+        |(keys, rows, lanes, nulls, arrived, seed)| {
+            let mut source = Source::new(keys, rows, seed);
+            (source.lanes, source.nulls, source.arrived) = (lanes, nulls, arrived);
+            source
+        },
+    )
+}
+
+fn p(key: u64, tid: Tid) -> Pos<1> {
+    Pos { rank: 0, vals: [key], tid }
+}
+
+fn bulk_load<const V: usize>(
+    page_size: usize,
+    fillfactor: u32,
+    model: Choice,
+    entries: &[Pos<V>],
+) -> SimStore {
+    let store = SimStore::new(page_size);
+    let options = BulkOptions { fillfactor, model, key_code: 1, ordering: 0 };
+    let mut loader = BulkLoader::<_, V>::new(SimSink(store.clone()), options).unwrap();
+    for entry in entries {
+        loader.push(*entry).unwrap();
+    }
+    let built = loader.finish().unwrap();
+    assert_eq!(built.entries, entries.len() as u64);
+    assert_eq!(built.pages, store.pages().unwrap());
+    store
+}
+
+/// A tree beside the set of what it should hold.
+struct Lab<const V: usize> {
+    store: SimStore,
+    router: RefCell<Router<V>>,
+    scratch: Scratch<V>,
+    set: BTreeSet<Pos<V>>,
+    fill: InsertOptions,
+}
+
+impl<const V: usize> Lab<V> {
+    fn build(page_size: usize, fillfactor: u32, model: Choice, entries: &[Pos<V>]) -> Self {
+        let store = bulk_load(page_size, fillfactor, model, entries);
+        let mut lab = Self::over(store, entries.iter().copied().collect());
+        lab.fill = InsertOptions { fillfactor };
+        lab
+    }
+
+    fn over(store: SimStore, set: BTreeSet<Pos<V>>) -> Self {
+        let scratch = Scratch::new(store.page_size()).unwrap();
+        let router = RefCell::new(Router::new(1 << 20));
+        Self { store, router, scratch, set, fill: FILL }
+    }
+
+    fn tree(&self) -> Tree<'_, SimStore, V> {
+        Tree::new(&self.store, &self.router)
+    }
+
+    /// Inserts an entry that is not there yet.
+    fn try_insert(&mut self, pos: Pos<V>) -> Result<()> {
+        let tree = Tree::new(&self.store, &self.router);
+        tree.insert(pos, self.fill, &mut self.scratch, &mut NoDead)
+    }
+
+    fn insert(&mut self, pos: Pos<V>) {
+        if self.set.insert(pos) {
+            self.try_insert(pos).unwrap();
+        }
+    }
+
+    fn try_delete(&mut self, dead: &HashSet<Tid>) -> Result<DeleteStats> {
+        let mut stats = DeleteStats::default();
+        let tree = Tree::new(&self.store, &self.router);
+        let mut named = |tid: Tid| dead.contains(&tid);
+        tree.bulk_delete(&mut named, &mut self.scratch, &mut || Ok(()), &mut stats)?;
+        Ok(stats)
+    }
+
+    /// A VACUUM of the entries with these TIDs.
+    fn delete(&mut self, dead: &HashSet<Tid>) -> DeleteStats {
+        let stats = self.try_delete(dead).unwrap();
+        let before = self.set.len();
+        self.set.retain(|pos| !dead.contains(&pos.tid));
+        assert_eq!(stats.removed, (before - self.set.len()) as u64);
+        assert_eq!(stats.remaining, self.set.len() as u64);
+        stats
+    }
+
+    /// The tree is sound and holds what the set does.
+    fn verify(&self) -> CheckReport {
+        let mut seen = Vec::with_capacity(self.set.len());
+        let report = check(&self.tree(), &mut |pos| seen.push(pos)).unwrap();
+        assert!(seen.iter().eq(self.set.iter()), "the tree holds other entries than it should");
+        assert_eq!(report.entries, seen.len() as u64);
+        assert_eq!(self.store.pins(), 0, "a pin is left");
+        report
+    }
+
+    fn all(&self, forward: bool) -> Vec<Pos<V>> {
+        scan_all(&self.tree(), &[EVERYTHING::<V>()], forward).unwrap()
+    }
+}
+
+#[allow(non_snake_case)]
+const fn EVERYTHING<const V: usize>() -> Interval<V> {
+    Interval { lo: Pos::MIN, hi: None }
+}
+
+fn scan_all<S: PageStore, const V: usize>(
+    tree: &Tree<'_, S, V>,
+    intervals: &[Interval<V>],
+    forward: bool,
+) -> Result<Vec<Pos<V>>> {
+    let mut scan = Scan::new();
+    let mut found = Vec::new();
+    while let Some(pos) = scan.next(tree, intervals, forward, false)? {
+        found.push(pos);
+    }
+    Ok(found)
+}

@@ -1,0 +1,207 @@
+//! Scans in both directions over lists of intervals, over a still tree and over
+//! one that changes between any two steps.
+
+use super::history::{History, ScanLog};
+use super::*;
+use crate::sim::{Keys, Rng};
+
+/// Ascending, disjoint intervals whose ends are at, beside and between entries.
+pub(super) fn intervals<const V: usize>(ends: &[Pos<V>], rng: &mut Rng) -> Vec<Interval<V>> {
+    let mut cuts: Vec<Pos<V>> = (0..rng.below(9))
+        .filter_map(|_| {
+            let pos = *ends.get(rng.index(ends.len()))?;
+            Some(match rng.below(6) {
+                0 => pos.key_start(),
+                1 => pos.key_end(),
+                2 => pos.next(),
+                3 => Pos::MIN,
+                _ => pos,
+            })
+        })
+        .collect();
+    cuts.sort_unstable();
+    let mut list = Vec::new();
+    for pair in cuts.chunks(2) {
+        match pair {
+            // Some are empty, some meet.
+            [lo, hi] => list.push(Interval { lo: *lo, hi: Some(*hi) }),
+            [lo, ..] => list.push(Interval { lo: *lo, hi: None }),
+            [] => {}
+        }
+    }
+    if rng.once_in(6) {
+        return vec![EVERYTHING()];
+    }
+    list
+}
+
+fn expected<const V: usize>(set: &BTreeSet<Pos<V>>, list: &[Interval<V>]) -> Vec<Pos<V>> {
+    let inside = |pos: &&Pos<V>| {
+        list.iter().any(|i| i.lo <= **pos && i.hi.is_none_or(|hi| **pos < hi))
+    };
+    set.iter().filter(inside).copied().collect()
+}
+
+/// Steps to and fro, marks and goes back, beside an index into a list.
+fn walk<const V: usize>(lab: &Lab<V>, list: &[Interval<V>], rng: &mut Rng, turn_once_in: u64) {
+    let due = expected(&lab.set, list);
+    let tree = lab.tree();
+    let mut scan = Scan::new();
+    // A scan that has not begun begins at the end that its first step is from.
+    let mut place = None;
+    let mut forward = rng.once_in(2);
+    let mut mark = None;
+    for _ in 0..2 * due.len() + 20 {
+        if rng.once_in(turn_once_in) {
+            forward = !forward;
+        }
+        let found = scan.next(&tree, list, forward, false).unwrap();
+        let step = if forward { 1 } else { -1 };
+        let begin = if forward { -1 } else { due.len().cast_signed() };
+        let mut at = (place.unwrap_or(begin) + step).clamp(-1, due.len().cast_signed());
+        let wanted = usize::try_from(at).ok().and_then(|at| due.get(at)).copied();
+        assert_eq!(found, wanted, "step {step} to place {at} of {}", due.len());
+        assert_eq!(scan.current(), wanted);
+        if found.is_some() && rng.once_in(10) {
+            mark = Some((scan.mark(), at, found));
+        }
+        if let Some((mark, there, entry)) = &mark
+            && rng.once_in(15)
+        {
+            scan.restore(&tree, list, mark, false).unwrap();
+            assert_eq!(scan.current(), *entry);
+            at = *there;
+        } else if found.is_some() && forward && rng.once_in(40) {
+            let rest = scan.rest().to_vec();
+            assert_eq!(rest, due[at.cast_unsigned()..at.cast_unsigned() + rest.len()]);
+            scan.skip_rest();
+            at += rest.len().cast_signed() - 1;
+        }
+        place = Some(at);
+        if rng.once_in(200) {
+            scan.restart();
+            assert_eq!(scan.current(), None);
+            (place, mark) = (None, None);
+        }
+    }
+}
+
+fn prepared<const V: usize>(size: usize, mut first: Source, n: usize, seed: u64) -> Lab<V> {
+    let mut rng = Rng::new(seed);
+    let mut lab = Lab::build(size, 90, Choice::Auto, &first.sorted(n));
+    // Delta areas, survivor bitmaps and leaves out of the order of their blocks.
+    for pos in first.fresh(n / 8, &lab.set) {
+        lab.insert(pos);
+    }
+    let dead = lab.set.iter().filter(|_| rng.once_in(3)).map(|pos| pos.tid).collect();
+    lab.delete(&dead);
+    for pos in first.fresh(n / 16, &lab.set) {
+        lab.insert(pos);
+    }
+    lab
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn scans_agree_with_a_cursor_over_the_sorted_list(
+        size in prop::sample::select(&[512usize, 1024, 8192][..]),
+        first in source(), n in 0usize..3000, seed: u64,
+    ) {
+        let lab = prepared::<1>(size, first, n, seed);
+        let mut rng = Rng::new(seed);
+        let ends: Vec<_> = lab.set.iter().copied().collect();
+        for _ in 0..8 {
+            let list = intervals(&ends, &mut rng);
+            let due = expected(&lab.set, &list);
+            assert_eq!(scan_all(&lab.tree(), &list, true).unwrap(), due);
+            let mut back = scan_all(&lab.tree(), &list, false).unwrap();
+            back.reverse();
+            assert_eq!(back, due);
+            let turns = [3, 20, 1000][rng.index(3)];
+            walk(&lab, &list, &mut rng, turns);
+        }
+    }
+
+    #[test]
+    fn scans_of_two_lanes_agree_with_a_cursor_over_the_sorted_list(
+        first in source(), n in 0usize..1500, seed: u64,
+    ) {
+        let lab = prepared::<2>(1024, first, n, seed);
+        let mut rng = Rng::new(seed);
+        let ends: Vec<_> = lab.set.iter().copied().collect();
+        for turns in [3, 20, 1000] {
+            let list = intervals(&ends, &mut rng);
+            walk(&lab, &list, &mut rng, turns);
+        }
+    }
+}
+
+/// Between any two steps of a scan there are inserts, bulk deletes with merges,
+/// and new models, by another process.
+fn scan_over_changes(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let size = [512, 1024][rng.index(2)];
+    let keys = [Keys::Random, Keys::Thousand, Keys::Serial, Keys::Clustered][rng.index(4)];
+    let mut source = Source::new(keys, Rows::Heap(50), seed);
+    let mut lab = Lab::<1>::build(size, 90, Choice::Auto, &source.sorted(600));
+    let mut history = History::of(&lab.set);
+    let router = RefCell::new(Router::new(1 << 16));
+    let ends: Vec<_> = lab.set.iter().copied().collect();
+    for _ in 0..12 {
+        let list = intervals(&ends, &mut rng);
+        let mut log = ScanLog::new(&mut history, &list);
+        let mut scan = Scan::new();
+        let mut forward = rng.once_in(2);
+        let turns = [5, 60, 100_000][rng.index(3)];
+        for _ in 0..500 {
+            if rng.once_in(turns) {
+                forward = !forward;
+            }
+            let tree = Tree::new(&lab.store, &router);
+            let found = scan.next(&tree, &list, forward, false).unwrap();
+            log.step(forward, found);
+            if found.is_none() && rng.once_in(2) {
+                break;
+            }
+            change(&mut lab, &mut history, &mut source, &mut rng);
+        }
+        log.verify(&mut history);
+        if rng.once_in(4) {
+            let leaves = lab.verify().leaves;
+            lab.tree().refresh_model(Choice::Auto, leaves).unwrap();
+        }
+    }
+    lab.verify();
+}
+
+fn change(lab: &mut Lab<1>, history: &mut History<1>, source: &mut Source, rng: &mut Rng) {
+    match rng.below(60) {
+        0..20 => {
+            for pos in source.fresh(1 + rng.index(4), &lab.set) {
+                // An entry that was deleted does not come back: it would have
+                // two lives.
+                if !history.has(&pos) {
+                    history.insert_begins(pos);
+                    lab.insert(pos);
+                    history.insert_returned(pos);
+                }
+            }
+        }
+        20 => {
+            let (from, to) = (history.key(rng.index(999)), history.key(rng.index(999)));
+            let part = 1 + rng.below(3);
+            let dead = history
+                .delete_begins(|pos| (from..to).contains(pos) && !rng.once_in(part + 1));
+            lab.delete(&dead);
+            history.delete_returned(&dead);
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn scans_return_what_lives_through_them_while_pages_split_and_merge() {
+    with_seeds(60, scan_over_changes);
+}

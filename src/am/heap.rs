@@ -1,0 +1,111 @@
+//! Which heap tuples are known to be dead.
+
+use omen_core::Result;
+use omen_core::key::Tid;
+use omen_core::tree::Liveness;
+use pgrx::pg_sys;
+
+use crate::storage::Pin;
+
+/// Entries of one heap page from which on it is worth a look.
+const MIN_ENTRIES: u16 = 8;
+/// Heap pages looked at for one leaf.
+const MAX_PAGES: usize = 8;
+/// Slots of the table in which entries are counted by heap page: twice the
+/// most entries that are asked about at once.
+const SLOTS: usize = 2048;
+
+/// Line pointers of the heap that are marked dead. Pruning marks them when no
+/// snapshot, on a standby neither, can see the tuple any more; so the entries
+/// may go at once. Looked at under the lock of the leaf as nbtree does
+/// (`_bt_delitems_delete_check`), and only in pages that many entries of the
+/// leaf point to: one row updated again and again.
+#[derive(Debug)]
+pub(super) struct HeapLiveness {
+    heap: pg_sys::Relation,
+}
+
+impl HeapLiveness {
+    /// Line pointers of `heap`.
+    ///
+    /// # Safety
+    /// `heap` stays open and locked while the result is used.
+    pub unsafe fn new(heap: pg_sys::Relation) -> Self {
+        Self { heap }
+    }
+
+    /// Whether the table stores its rows as PostgreSQL's own heap does.
+    fn is_heap(&self) -> bool {
+        // SAFETY: the table is open.
+        unsafe { (*self.heap).rd_tableam == pg_sys::GetHeapamTableAmRoutine() }
+    }
+
+    /// Marks those of `tids` that are dead line pointers of one heap page.
+    fn look(&self, block: u32, tids: &[Tid], dead: &mut [bool]) {
+        // SAFETY: the table is open and has the page.
+        let pin = unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) };
+        let page = pin.share(block);
+        let start = page.as_ptr().cast_mut().cast();
+        // SAFETY: the page is pinned and locked; line pointers up to the
+        // largest offset are within it.
+        let max = unsafe { pg_sys::PageGetMaxOffsetNumber(start) };
+        for (tid, dead) in tids.iter().zip(dead) {
+            let offset = (tid & 0xffff) as u16;
+            if tid >> 16 == u64::from(block) && (1..=max).contains(&offset) {
+                // SAFETY: as above.
+                let item = unsafe { &*pg_sys::PageGetItemId(start, offset) };
+                *dead = item.lp_flags() == pg_sys::LP_DEAD;
+            }
+        }
+    }
+}
+
+impl Liveness for HeapLiveness {
+    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()> {
+        let Some((busy, count)) = busiest_pages(tids) else {
+            return Ok(());
+        };
+        if !self.is_heap() {
+            return Ok(());
+        }
+        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+        // SAFETY: the table is open.
+        let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, fork) };
+        for block in busy.into_iter().take(count) {
+            if block < blocks {
+                self.look(block, tids, dead);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The heap pages that most of `tids` point to, and their number; `None` if
+/// there is none with enough of them.
+fn busiest_pages(tids: &[Tid]) -> Option<([u32; MAX_PAGES], usize)> {
+    let mut counts = [(0u32, 0u16); SLOTS];
+    for tid in tids.iter().take(SLOTS / 2) {
+        let block = (tid >> 16) as u32;
+        let hash = (block.wrapping_mul(0x9e37_79b9) >> 16) as usize;
+        // The table is at most half full: a probe ends.
+        for step in 0..SLOTS {
+            let Some(slot) = counts.get_mut((hash + step) % SLOTS) else {
+                break;
+            };
+            if slot.1 == 0 || slot.0 == block {
+                *slot = (block, slot.1 + 1);
+                break;
+            }
+        }
+    }
+    let mut best = [(0u16, 0u32); MAX_PAGES];
+    for (block, count) in counts {
+        let last = best.last().map_or(0, |last| last.0);
+        if count >= MIN_ENTRIES && count > last {
+            best[MAX_PAGES - 1] = (count, block);
+            best.sort_unstable_by(|a, b| b.cmp(a));
+        }
+    }
+    let count = best.iter().filter(|page| page.0 > 0).count();
+    (count > 0).then(|| (best.map(|page| page.1), count))
+}

@@ -1,0 +1,378 @@
+//! Scans: rows one by one in either direction, or all of them as a bitmap.
+
+use core::ffi::{c_int, c_void};
+use std::rc::Rc;
+
+use omen_core::key::Pos;
+use omen_core::store::PageStore;
+use omen_core::tree::{Interval, Mark, Scan, Tree};
+use omen_core::{Error, Result};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::bitmap::Bitmap;
+use super::state::{IndexState, key_type, state_of};
+use super::tuple::{TupleBuffer, pointer_of};
+use crate::storage::{PgStore, Pin, abandon, in_index};
+use crate::types::ScanIntervals;
+
+type Descriptor = pg_sys::IndexScanDescData;
+
+/// What the callbacks do with a scan, whatever the lanes of its index.
+trait AnyScan {
+    /// Starts over with the conditions in `scan.keyData`.
+    unsafe fn rescan(&mut self, scan: &mut Descriptor);
+    /// Moves to the next row, and puts it into `scan`.
+    unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
+    /// Whether the scan stands on a row.
+    fn on_row(&self) -> bool;
+    /// Adds all rows to a bitmap, and returns their number.
+    unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
+    fn mark(&mut self);
+    unsafe fn restore(&mut self, scan: &mut Descriptor);
+}
+
+/// A scan of an index of `V` lanes.
+struct OmenScan<const V: usize> {
+    state: Rc<IndexState<V>>,
+    scan: Scan<Pin, V>,
+    intervals: Vec<Interval<V>>,
+    /// What the conditions are resolved into.
+    resolved: ScanIntervals<V>,
+    mark: Option<Mark<V>>,
+    /// The first row has been asked for since the last rescan.
+    started: bool,
+    /// The page of the current row stays pinned, so that VACUUM cannot remove
+    /// the row meanwhile: the snapshot alone does not protect it.
+    keep_pin: bool,
+    tuple: TupleBuffer,
+}
+
+impl<const V: usize> OmenScan<V> {
+    fn new(state: Rc<IndexState<V>>) -> Self {
+        Self {
+            state,
+            scan: Scan::new(),
+            intervals: Vec::new(),
+            resolved: ScanIntervals::default(),
+            mark: None,
+            started: false,
+            keep_pin: false,
+            tuple: TupleBuffer::new(),
+        }
+    }
+
+    /// The store of a scan.
+    ///
+    /// # Safety
+    /// The scan's index and snapshot are valid.
+    #[inline]
+    unsafe fn store<'a>(state: &'a IndexState<V>, scan: &Descriptor) -> PgStore<'a> {
+        // SAFETY: the caller's promise.
+        unsafe { PgStore::new(scan.indexRelation, &state.blocks).for_scan(scan.xs_snapshot) }
+    }
+
+    /// Decides what depends on fields that the executor sets after
+    /// `ambeginscan`.
+    #[cold]
+    unsafe fn start(&mut self, scan: &mut Descriptor) {
+        self.started = true;
+        // SAFETY: the snapshot is valid during the scan.
+        self.keep_pin = scan.xs_want_itup || unsafe { !is_mvcc(scan.xs_snapshot) };
+        // SAFETY: the index is open.
+        unsafe { count_scan(scan) };
+    }
+
+    /// Moves to the next entry.
+    #[inline]
+    fn advance(&mut self, store: &PgStore<'_>, forward: bool) -> Result<Option<Pos<V>>> {
+        let tree = Tree::new(store, &self.state.router);
+        self.scan
+            .next(&tree, &self.intervals, forward, self.keep_pin)
+    }
+}
+
+impl<const V: usize> AnyScan for OmenScan<V> {
+    unsafe fn rescan(&mut self, scan: &mut Descriptor) {
+        self.scan.restart();
+        self.mark = None;
+        self.started = false;
+        self.intervals.clear();
+        let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
+        let keys = if count == 0 {
+            &[]
+        } else {
+            // SAFETY: RelationGetIndexScan has made room for that many keys,
+            // and amrescan has filled it.
+            unsafe { core::slice::from_raw_parts(scan.keyData, count) }
+        };
+        // SAFETY: the keys are those that the executor gave to amrescan.
+        unsafe { self.state.codec.resolve_into(keys, &mut self.resolved) };
+        let count = self.resolved.intervals.len();
+        if self.intervals.try_reserve(count).is_err() {
+            let bytes = count * size_of::<Interval<V>>();
+            // SAFETY: the index is open.
+            unsafe { in_index(scan.indexRelation, Err(Error::OutOfMemory { bytes })) }
+        }
+        let resolved = self.resolved.intervals.iter();
+        self.intervals.extend(resolved.map(|interval| Interval {
+            lo: interval.lo,
+            hi: interval.hi,
+        }));
+    }
+
+    #[inline]
+    unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool {
+        let first = !self.started;
+        if first {
+            // SAFETY: the caller's promise.
+            unsafe { self.start(scan) };
+        }
+        let state = Rc::clone(&self.state);
+        // SAFETY: the index is open, and the snapshot valid, during the scan.
+        let store = unsafe { Self::store(&state, scan) };
+        let mut found = self.advance(&store, forward);
+        if first && found.is_ok() {
+            found = state.warn_of_damage(&store).and(found);
+        }
+        // SAFETY: the index is open.
+        let Some(pos) = (unsafe { in_index(scan.indexRelation, found) }) else {
+            return false;
+        };
+        scan.xs_heaptid = pointer_of(pos.tid);
+        scan.xs_recheck = self.resolved.recheck;
+        if scan.xs_want_itup {
+            scan.xs_itup = self.tuple.form(&state.codec, &pos);
+        }
+        true
+    }
+
+    fn on_row(&self) -> bool {
+        self.scan.current().is_some()
+    }
+
+    unsafe fn bitmap(&mut self, scan: &mut Descriptor, mut bitmap: Bitmap) -> i64 {
+        // SAFETY: the caller's promise.
+        unsafe { self.start(scan) };
+        let state = Rc::clone(&self.state);
+        // SAFETY: the index is open, and the snapshot valid, during the scan.
+        let store = unsafe { Self::store(&state, scan) };
+        let recheck = self.resolved.recheck;
+        let mut add_all = || -> Result<()> {
+            while self.advance(&store, true)?.is_some() {
+                bitmap.add(self.scan.rest().iter().map(|pos| pos.tid), recheck);
+                self.scan.skip_rest();
+                store.breathe()?;
+            }
+            self.scan.unpin();
+            state.warn_of_damage(&store)
+        };
+        let added = add_all();
+        // SAFETY: the index is open.
+        unsafe { in_index(scan.indexRelation, added) };
+        bitmap.added()
+    }
+
+    fn mark(&mut self) {
+        self.mark = Some(self.scan.mark());
+    }
+
+    unsafe fn restore(&mut self, scan: &mut Descriptor) {
+        let Some(mark) = self.mark else { return };
+        let state = Rc::clone(&self.state);
+        // SAFETY: the index is open, and the snapshot valid, during the scan.
+        let store = unsafe { Self::store(&state, scan) };
+        let tree = Tree::new(&store, &state.router);
+        let restored = self
+            .scan
+            .restore(&tree, &self.intervals, &mark, self.keep_pin);
+        // SAFETY: the index is open.
+        unsafe { in_index(scan.indexRelation, restored) };
+    }
+}
+
+/// `IsMVCCSnapshot`. A scan without a snapshot is not known to be safe.
+///
+/// # Safety
+/// `snapshot` is NULL or valid.
+unsafe fn is_mvcc(snapshot: pg_sys::Snapshot) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { snapshot.as_ref() }.is_some_and(|snapshot| {
+        matches!(
+            snapshot.snapshot_type,
+            pg_sys::SnapshotType::SNAPSHOT_MVCC | pg_sys::SnapshotType::SNAPSHOT_HISTORIC_MVCC
+        )
+    })
+}
+
+/// `pgstat_count_index_scan`.
+///
+/// # Safety
+/// The scan's index is open.
+unsafe fn count_scan(scan: &mut Descriptor) {
+    // SAFETY: the relation cache keeps the pointer right or NULL.
+    unsafe {
+        let index = scan.indexRelation;
+        #[cfg(not(feature = "pg14"))]
+        if (*index).pgstat_info.is_null() && (*index).pgstat_enabled {
+            pg_sys::pgstat_assoc_relation(index);
+        }
+        if let Some(info) = (*index).pgstat_info.as_mut() {
+            #[cfg(any(feature = "pg14", feature = "pg15"))]
+            {
+                info.t_counts.t_numscans += 1;
+            }
+            #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+            {
+                info.counts.numscans += 1;
+            }
+        }
+        #[cfg(feature = "pg18")]
+        if let Some(instrument) = scan.instrument.as_mut() {
+            instrument.nsearches += 1;
+        }
+    }
+}
+
+/// What `IndexScanDesc.opaque` points to: in PostgreSQL's memory, together
+/// with the callback that runs when that memory dies. After an ERROR nobody
+/// calls `amendscan`; then the callback frees the scan.
+#[repr(C)]
+struct Handle {
+    callback: pg_sys::MemoryContextCallback,
+    scan: Option<Box<dyn AnyScan>>,
+}
+
+/// Frees a scan whose memory context dies. Its pins have been released by the
+/// resource owner, or by `amendscan`.
+unsafe extern "C-unwind" fn on_context_reset(handle: *mut c_void) {
+    // SAFETY: the handle is in the context, which is not freed yet.
+    let scan = unsafe { (*handle.cast::<Handle>()).scan.take() };
+    abandon(|| drop(scan));
+}
+
+/// The scan of a descriptor.
+///
+/// # Safety
+/// `scan` comes from `ambeginscan`, and the result is used within one callback.
+#[inline]
+unsafe fn opened<'a>(scan: pg_sys::IndexScanDesc) -> (&'a mut Descriptor, &'a mut dyn AnyScan) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scan = &mut *scan;
+        match (*scan.opaque.cast::<Handle>()).scan.as_deref_mut() {
+            Some(opened) => (scan, opened),
+            None => error!("omen: the index scan has ended"),
+        }
+    }
+}
+
+/// `ambeginscan`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn ambeginscan(
+    index: pg_sys::Relation,
+    nkeys: c_int,
+    norderbys: c_int,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: the callback's contract: the index is open and locked. The
+    // handle is initialised before its callback is registered.
+    unsafe {
+        let scan = pg_sys::RelationGetIndexScan(index, nkeys, norderbys);
+        let handle = pg_sys::palloc0(size_of::<Handle>()).cast::<Handle>();
+        let opened: Box<dyn AnyScan> = match key_type(index).lanes() {
+            2 => Box::new(OmenScan::<2>::new(state_of(index))),
+            _ => Box::new(OmenScan::<1>::new(state_of(index))),
+        };
+        handle.write(Handle {
+            callback: pg_sys::MemoryContextCallback {
+                func: Some(on_context_reset),
+                arg: handle.cast(),
+                next: core::ptr::null_mut(),
+            },
+            scan: Some(opened),
+        });
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::MemoryContextRegisterResetCallback(context, &raw mut (*handle).callback);
+        (*scan).opaque = handle.cast();
+        (*scan).xs_itupdesc = (*index).rd_att;
+        scan
+    }
+}
+
+/// `amrescan`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn amrescan(
+    scan: pg_sys::IndexScanDesc,
+    keys: pg_sys::ScanKey,
+    _nkeys: c_int,
+    _orderbys: pg_sys::ScanKey,
+    _norderbys: c_int,
+) {
+    // SAFETY: the callback's contract; `keys` holds `numberOfKeys` keys, and
+    // may be the descriptor's own array.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
+        if count > 0 && !keys.is_null() {
+            core::ptr::copy(keys, scan.keyData, count);
+        }
+        opened.rescan(scan);
+    }
+}
+
+/// `amgettuple`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn amgettuple(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        if direction == pg_sys::ScanDirection::NoMovementScanDirection {
+            return opened.on_row();
+        }
+        opened.next(
+            scan,
+            direction == pg_sys::ScanDirection::ForwardScanDirection,
+        )
+    }
+}
+
+/// `amgetbitmap`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn amgetbitmap(
+    scan: pg_sys::IndexScanDesc,
+    bitmap: *mut pg_sys::TIDBitmap,
+) -> i64 {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        opened.bitmap(scan, Bitmap::new(bitmap))
+    }
+}
+
+/// `amendscan`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract. The handle itself stays until its
+    // memory context dies: the callback cannot be taken back.
+    unsafe { drop((*(*scan).opaque.cast::<Handle>()).scan.take()) }
+}
+
+/// `ammarkpos`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract.
+    unsafe { opened(scan).1.mark() }
+}
+
+/// `amrestrpos`.
+#[pg_guard]
+pub(super) unsafe extern "C-unwind" fn amrestrpos(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        opened.restore(scan);
+    }
+}

@@ -1,0 +1,103 @@
+//! Heap TIDs and index tuples as PostgreSQL has them.
+
+use omen_core::key::{Pos, Tid};
+use pgrx::pg_sys;
+
+use crate::types::{KeyCodec, KeyType};
+
+/// The core's TID of an item pointer.
+#[inline]
+pub(super) fn tid_of(pointer: &pg_sys::ItemPointerData) -> Tid {
+    let block = u64::from(pointer.ip_blkid.bi_hi) << 16 | u64::from(pointer.ip_blkid.bi_lo);
+    block << 16 | u64::from(pointer.ip_posid)
+}
+
+/// The item pointer of the core's TID.
+#[inline]
+pub(super) fn pointer_of(tid: Tid) -> pg_sys::ItemPointerData {
+    // 48 bits, 16 to each field.
+    pg_sys::ItemPointerData {
+        ip_blkid: pg_sys::BlockIdData {
+            bi_hi: (tid >> 32) as u16,
+            bi_lo: (tid >> 16) as u16,
+        },
+        ip_posid: tid as u16,
+    }
+}
+
+const HEADER: usize = size_of::<pg_sys::IndexTupleData>();
+/// Where the value of a tuple begins: MAXALIGN of the header.
+const DATA: usize = 8;
+/// Size of a tuple that is NULL: MAXALIGN of header and null bitmap.
+const NULL_SIZE: usize = 16;
+const MAX_SIZE: usize = DATA + 16;
+
+const _: () = assert!(HEADER == DATA);
+
+/// An index tuple of one column, in memory of its own: index-only scans return
+/// every row through the same one.
+#[derive(Debug)]
+#[repr(C, align(8))]
+pub(super) struct TupleBuffer {
+    bytes: [u8; MAX_SIZE],
+    /// What a uuid's datum points to.
+    uuid: [u8; 16],
+}
+
+impl TupleBuffer {
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; MAX_SIZE],
+            uuid: [0; 16],
+        }
+    }
+
+    /// Forms the tuple of an entry. The result is valid until the next call.
+    #[inline]
+    pub fn form<const V: usize>(
+        &mut self,
+        codec: &KeyCodec<V>,
+        pos: &Pos<V>,
+    ) -> pg_sys::IndexTuple {
+        let (datum, is_null) = codec.decode(pos, &mut self.uuid);
+        let info = if is_null {
+            // All bits of the bitmap 0: the column is NULL.
+            self.bytes[HEADER..NULL_SIZE].fill(0);
+            NULL_SIZE as u16 | pg_sys::INDEX_NULL_MASK as u16
+        } else {
+            let word = datum.value() as u64;
+            match codec.key_type {
+                KeyType::Int2 => self.put(&(word as u16).to_ne_bytes()),
+                KeyType::Int4 | KeyType::Oid | KeyType::Date | KeyType::Float4 => {
+                    self.put(&(word as u32).to_ne_bytes())
+                }
+                KeyType::Int8
+                | KeyType::Time
+                | KeyType::Timestamp
+                | KeyType::TimestampTz
+                | KeyType::Float8 => self.put(&word.to_ne_bytes()),
+                KeyType::Uuid => {
+                    let uuid = self.uuid;
+                    self.put(&uuid)
+                }
+            }
+        };
+        let tuple: *mut pg_sys::IndexTupleData = self.bytes.as_mut_ptr().cast();
+        // SAFETY: the buffer is aligned and larger than the header.
+        unsafe {
+            (*tuple).t_tid = pointer_of(pos.tid);
+            (*tuple).t_info = info;
+        }
+        tuple
+    }
+
+    /// Puts the value down, and returns the size of the tuple: a multiple of
+    /// MAXALIGN, as `index_form_tuple` makes it.
+    #[inline]
+    fn put(&mut self, value: &[u8]) -> u16 {
+        if let Some(place) = self.bytes.get_mut(DATA..DATA + value.len()) {
+            place.copy_from_slice(value);
+        }
+        (DATA + value.len()).next_multiple_of(8) as u16
+    }
+}

@@ -1,0 +1,3 @@
+//! SQL functions that show what is in an index.
+
+mod stats;

@@ -1,0 +1,210 @@
+//! Guards over pinned and locked buffers.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+
+use omen_core::Block;
+use omen_core::store::PageGuard;
+use pgrx::pg_sys;
+
+use super::store::PAGE_SIZE;
+
+/// Functions of the buffer manager that are called for every page. They are
+/// bound without pgrx's guard against `longjmp`, because they raise no ERROR
+/// when they are used as here: releasing touches only locks and pins that the
+/// process has, and an LWLock is waited for without regard to interrupts
+/// (their ERRORs are for unknown modes, locks not held, and more than 200
+/// LWLocks).
+mod direct {
+    use pgrx::pg_sys;
+    unsafe extern "C" {
+        pub fn LockBuffer(buffer: pg_sys::Buffer, mode: core::ffi::c_int);
+        pub fn UnlockReleaseBuffer(buffer: pg_sys::Buffer);
+        pub fn ReleaseBuffer(buffer: pg_sys::Buffer);
+    }
+}
+
+thread_local! {
+    /// Pins that are dropped now have been released by the resource owner.
+    static ABANDONED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `drop_all`, in which pins are forgotten: the abort of a transaction
+/// has released them already when memory contexts die.
+pub fn abandon(drop_all: impl FnOnce()) {
+    ABANDONED.set(true);
+    drop_all();
+    ABANDONED.set(false);
+}
+
+/// Whether guards have to leave their buffers alone.
+fn hands_off() -> bool {
+    std::thread::panicking() || ABANDONED.get()
+}
+
+/// A pinned buffer.
+#[derive(Debug)]
+pub struct Pin {
+    buffer: pg_sys::Buffer,
+}
+
+impl Pin {
+    /// Takes over a pin.
+    ///
+    /// # Safety
+    /// The process has a pin on `buffer` that nothing else releases.
+    pub unsafe fn new(buffer: pg_sys::Buffer) -> Self {
+        Self { buffer }
+    }
+
+    /// Locks the buffer.
+    fn lock(&self, mode: u32) {
+        // SAFETY: the buffer is pinned, and the process has no lock on it: the
+        // core never locks a page twice.
+        unsafe { direct::LockBuffer(self.buffer, mode.cast_signed()) };
+    }
+
+    /// Share-locks the page.
+    #[inline]
+    pub fn share(self, block: Block) -> Shared {
+        self.lock(pg_sys::BUFFER_LOCK_SHARE);
+        // SAFETY: the lock has just been taken.
+        unsafe { Locked::new(self, block) }
+    }
+
+    /// Locks the page exclusively.
+    #[inline]
+    pub fn exclusive(self, block: Block) -> Exclusive {
+        self.lock(pg_sys::BUFFER_LOCK_EXCLUSIVE);
+        // SAFETY: the lock has just been taken.
+        unsafe { Locked::new(self, block) }
+    }
+
+    /// Locks the page exclusively unless somebody else has a lock.
+    pub fn try_exclusive(self, block: Block) -> Option<Exclusive> {
+        // SAFETY: the buffer is pinned and not locked by this process.
+        let locked = unsafe { pg_sys::ConditionalLockBuffer(self.buffer) };
+        // SAFETY: the lock has just been taken.
+        locked.then(|| unsafe { Locked::new(self, block) })
+    }
+
+    /// Locks the page exclusively once nobody else has a pin. May be
+    /// interrupted by an ERROR.
+    pub fn cleanup(self, block: Block) -> Exclusive {
+        // SAFETY: the buffer is pinned and not locked by this process.
+        unsafe { pg_sys::LockBufferForCleanup(self.buffer) };
+        // SAFETY: the lock has just been taken.
+        unsafe { Locked::new(self, block) }
+    }
+
+    /// As [`Pin::cleanup`], without waiting.
+    pub fn try_cleanup(self, block: Block) -> Option<Exclusive> {
+        // SAFETY: the buffer is pinned and not locked by this process.
+        let locked = unsafe { pg_sys::ConditionalLockBufferForCleanup(self.buffer) };
+        // SAFETY: the lock has just been taken.
+        locked.then(|| unsafe { Locked::new(self, block) })
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if !hands_off() {
+            // SAFETY: the pin is the process's, and this is its only release.
+            unsafe { direct::ReleaseBuffer(self.buffer) };
+        }
+    }
+}
+
+/// Marks a share lock.
+#[derive(Debug)]
+pub enum ShareLock {}
+/// Marks an exclusive lock.
+#[derive(Debug)]
+pub enum ExclusiveLock {}
+
+/// A page under a share lock.
+pub type Shared = Locked<ShareLock>;
+/// A page under an exclusive lock.
+pub type Exclusive = Locked<ExclusiveLock>;
+
+/// A pinned and locked page. Dropping it releases both.
+#[derive(Debug)]
+pub struct Locked<M> {
+    buffer: pg_sys::Buffer,
+    block: Block,
+    page: *const u8,
+    mode: PhantomData<M>,
+}
+
+impl<M> Locked<M> {
+    /// Takes over a pin and a lock.
+    ///
+    /// # Safety
+    /// The process has locked the buffer of `pin`, whose page is `block`.
+    pub unsafe fn new(pin: Pin, block: Block) -> Self {
+        let buffer = ManuallyDrop::new(pin).buffer;
+        // SAFETY: a pinned buffer has a place in memory.
+        let page = unsafe { pg_sys::BufferGetPage(buffer) }.cast::<u8>();
+        Self {
+            buffer,
+            block,
+            page,
+            mode: PhantomData,
+        }
+    }
+
+    /// The buffer, which stays this guard's.
+    pub fn buffer(&self) -> pg_sys::Buffer {
+        self.buffer
+    }
+}
+
+impl Exclusive {
+    /// The page's bytes, to be changed in place: for pages that generic WAL
+    /// does not log.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and the exclusive lock keeps all others away.
+        unsafe { core::slice::from_raw_parts_mut(self.page.cast_mut(), PAGE_SIZE) }
+    }
+}
+
+impl<M> Deref for Locked<M> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: a pinned buffer stays in its place, and the content lock
+        // keeps others from changing it (hint bits are not used in an index).
+        unsafe { core::slice::from_raw_parts(self.page, PAGE_SIZE) }
+    }
+}
+
+impl<M> PageGuard for Locked<M> {
+    type Pin = Pin;
+
+    fn block(&self) -> Block {
+        self.block
+    }
+
+    fn into_pin(self) -> Pin {
+        let buffer = ManuallyDrop::new(self).buffer;
+        let unlock = pg_sys::BUFFER_LOCK_UNLOCK.cast_signed();
+        // SAFETY: the lock and the pin are this guard's, which is not dropped.
+        unsafe {
+            direct::LockBuffer(buffer, unlock);
+            Pin::new(buffer)
+        }
+    }
+}
+
+impl<M> Drop for Locked<M> {
+    #[inline]
+    fn drop(&mut self) {
+        if !hands_off() {
+            // SAFETY: the lock and the pin are this guard's.
+            unsafe { direct::UnlockReleaseBuffer(self.buffer) };
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Values of one index column to and from positions.
+
+use omen_core::key::{Pos, TID_END, Tid};
+use pgrx::pg_sys::Datum;
+
+use super::cut::Cut;
+use super::{KeyType, Ordering, lanes};
+
+/// Maps the values of an index column to positions. Monomorphised on the
+/// number of lanes; the caller guarantees `V == key_type.lanes()`.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyCodec<const V: usize> {
+    /// The column's type.
+    pub key_type: KeyType,
+    /// The column's direction.
+    pub ordering: Ordering,
+}
+
+impl<const V: usize> KeyCodec<V> {
+    /// The position of an index entry.
+    ///
+    /// # Safety
+    /// Unless `is_null`, `datum` is a value of the column's type; a uuid's
+    /// points to 16 readable bytes.
+    #[inline]
+    pub unsafe fn encode(&self, datum: Datum, is_null: bool, tid: Tid) -> Pos<V> {
+        if is_null {
+            return Pos {
+                rank: self.ordering.null_rank(),
+                vals: [self.ordering.null_lane(); V],
+                tid,
+            };
+        }
+        // SAFETY: the caller's promise, and the value is not NULL.
+        let [first, second] = self.directed(unsafe { lanes::of_datum(self.key_type, datum) });
+        Pos {
+            rank: self.ordering.value_rank(),
+            vals: assemble(first, second),
+            tid,
+        }
+    }
+
+    /// The value of a position and whether it is NULL. A uuid is written to
+    /// `buf`, which must live as long as the datum is used; the other types
+    /// leave it alone.
+    #[inline]
+    pub fn decode(&self, pos: &Pos<V>, buf: &mut [u8; 16]) -> (Datum, bool) {
+        if pos.rank != self.ordering.value_rank() {
+            return (Datum::from(0_usize), true);
+        }
+        let first = pos.vals.first().copied().unwrap_or(0);
+        let second = pos.vals.get(1).copied().unwrap_or(0);
+        (
+            lanes::to_datum(self.key_type, self.directed([first, second]), buf),
+            false,
+        )
+    }
+
+    /// The position of a cut: behind all entries of the keys before it, before
+    /// all entries of the keys behind it.
+    #[inline]
+    pub(super) fn position(&self, cut: Cut) -> Pos<V> {
+        let [first, mut second] = self.directed(cut.key);
+        // In a descending index what is above a key comes before it.
+        let behind = cut.above != self.ordering.desc;
+        if self.key_type.has_payload() {
+            second = if behind { u64::MAX } else { 0 };
+        }
+        Pos {
+            rank: self.ordering.value_rank(),
+            vals: assemble(first, second),
+            tid: if behind { TID_END } else { 0 },
+        }
+    }
+
+    /// Complements the key lanes, not the payload, of a descending index; its
+    /// own inverse.
+    #[inline]
+    fn directed(&self, [first, second]: [u64; 2]) -> [u64; 2] {
+        let flip = self.ordering.complement();
+        let flip_second = if self.key_type.has_payload() { 0 } else { flip };
+        [first ^ flip, second ^ flip_second]
+    }
+}
+
+#[inline]
+fn assemble<const V: usize>(first: u64, second: u64) -> [u64; V] {
+    core::array::from_fn(|lane| if lane == 0 { first } else { second })
+}

@@ -1,0 +1,277 @@
+# What the TAP tests have in common: a table with an omen index and a btree
+# index on equal columns, a load on it, and the comparison of all answers.
+package Omen;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(
+  new_node start_node create_table indexes_agree scan_answers
+  start_load finish_load log_is_clean index_path
+);
+
+# The columns of the test table, as serial numbers, random numbers with NULLs,
+# and few distinct values. Each has an omen index t_COLUMN; its btree twin is
+# COLUMN_b, which is generated and thus always equal.
+our @COLUMNS = qw(seq rnd dup);
+
+# A node that logs little, plans without chance, and vacuums all the time.
+# Options: conf => further settings, all else is for PostgreSQL::Test's init.
+sub new_node
+{
+	my ($name, %options) = @_;
+	my $conf = delete $options{conf} // '';
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(%options);
+	$node->append_conf('postgresql.conf', qq{
+log_statement = none
+log_replication_commands = off
+max_connections = 30
+shared_buffers = 8MB
+jit = off
+checkpoint_timeout = 30s
+max_prepared_transactions = 10
+autovacuum_naptime = 1s
+autovacuum_vacuum_threshold = 20
+autovacuum_vacuum_scale_factor = 0
+autovacuum_vacuum_insert_threshold = 1000
+autovacuum_vacuum_insert_scale_factor = 0
+autovacuum_vacuum_cost_delay = 0
+$conf});
+	return $node;
+}
+
+# As new_node, started, with the extension and its functions.
+sub start_node
+{
+	my ($name, %options) = @_;
+	my $node = new_node($name, %options);
+	$node->start;
+	$node->safe_psql('postgres', q{
+CREATE EXTENSION omendb_index;
+
+-- Raises an error unless omen and btree see the same rows between two values,
+-- by the same snapshot, forwards and backwards.
+CREATE FUNCTION must_agree(tab text, col text, lo bigint, hi bigint) RETURNS bigint
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_sort = off AS $$
+DECLARE
+	up bigint[];
+	down bigint[];
+	twin bigint[];
+BEGIN
+	EXECUTE format('SELECT array(SELECT id FROM %1$I WHERE %2$I BETWEEN $1 AND $2 ORDER BY %2$I),
+		array(SELECT id FROM %1$I WHERE %2$I BETWEEN $1 AND $2 ORDER BY %2$I DESC),
+		array(SELECT id FROM %1$I WHERE %3$I BETWEEN $1 AND $2 ORDER BY %3$I)',
+		tab, col, col || '_b') INTO up, down, twin USING lo, hi;
+	IF array(SELECT unnest(up) ORDER BY 1) <> array(SELECT unnest(twin) ORDER BY 1)
+		OR array(SELECT unnest(down) ORDER BY 1) <> array(SELECT unnest(twin) ORDER BY 1) THEN
+		RAISE 'omen and btree differ: % of % between % and %: up %, down %, btree %',
+			col, tab, lo, hi, up, down, twin;
+	END IF;
+	RETURN cardinality(up);
+END $$;
+});
+	return $node;
+}
+
+# A table with rows and indexes. Options: rows, kind (UNLOGGED), with (of the
+# omen indexes).
+sub create_table
+{
+	my ($node, $table, %options) = @_;
+	my $rows = $options{rows} // 20_000;
+	my $kind = $options{kind} // '';
+	my $with = $options{with} ? "WITH ($options{with})" : '';
+	$node->safe_psql('postgres', qq{
+CREATE $kind TABLE $table (
+	id bigint PRIMARY KEY,
+	seq bigint NOT NULL,
+	rnd bigint,
+	dup bigint,
+	filler text,
+	seq_b bigint GENERATED ALWAYS AS (seq) STORED,
+	rnd_b bigint GENERATED ALWAYS AS (rnd) STORED,
+	dup_b bigint GENERATED ALWAYS AS (dup) STORED);
+CREATE SEQUENCE ${table}_ids;
+CREATE FUNCTION ${table}_add(rows int) RETURNS void LANGUAGE sql AS \$\$
+	INSERT INTO $table (id, seq, rnd, dup, filler)
+	SELECT i, i * 10, nullif((random() * 1e6)::bigint * 1000003, 1000003 * (i % 50)),
+		nullif((random() * 30)::bigint, 0), repeat('x', (i % 40)::int)
+	FROM (SELECT nextval('${table}_ids') AS i FROM generate_series(1, rows)) s
+\$\$;
+SELECT ${table}_add($rows);
+} . join('', map { qq{
+CREATE INDEX ${table}_$_ ON $table USING omen ($_) $with;
+CREATE INDEX ${table}_${_}_b ON $table USING btree (${_}_b);
+} } @COLUMNS) . "ANALYZE $table;");
+	return;
+}
+
+# What the planner may use, for each way of reading.
+my %SETTINGS = (
+	'sequential' => 'seqscan',
+	'forward' => 'indexscan',
+	'backward' => 'indexscan',
+	'index-only' => 'indexscan, indexonlyscan',
+	'bitmap' => 'bitmapscan');
+
+# Reads a whole table in one way, and returns "rows, digest, in order".
+sub scan_answers
+{
+	my ($node, $table, $way, $column, $key) = @_;
+	my $rows = "SELECT $column AS k, id FROM $table";
+	$rows = "SELECT $column AS k, 0 AS id FROM $table" if $way eq 'index-only';
+	$rows .= " WHERE $column IS NULL OR $column >= -9223372036854775807" if $way eq 'bitmap';
+	$rows .= " ORDER BY $column" if $way =~ /^(forward|index-only)$/;
+	$rows .= " ORDER BY $column DESC" if $way eq 'backward';
+	my $order = $way =~ /^(forward|index-only)$/ ? '>=' : $way eq 'backward' ? '<=' : undef;
+	my $ordered = 'true';
+	my $null = $way eq 'backward' ? 'IS NOT NULL AND before IS NULL AND n > 1' : 'IS NULL';
+	if (defined $order)
+	{
+		$ordered = $order eq '>='
+		  ? 'CASE WHEN n = 1 OR k IS NULL THEN true ELSE k >= before END'
+		  : 'CASE WHEN n = 1 OR before IS NULL THEN true ELSE k <= before END';
+	}
+	my @allowed = split /, /, $SETTINGS{$way};
+	my $settings = join '', map { "SET enable_$_ = off;" }
+	  grep { my $one = $_; !grep { $_ eq $one } @allowed }
+	  qw(seqscan indexscan indexonlyscan bitmapscan sort);
+	my $index = $way eq 'sequential' ? undef : "${table}_$column";
+	my ($rc, $out, $err) = $node->psql('postgres', qq{
+SET max_parallel_workers_per_gather = 0;
+$settings
+EXPLAIN (COSTS OFF) $rows;
+SELECT 'ANSWER', count(*), coalesce(bool_and(coalesce($ordered, false)), true),
+	md5(string_agg(concat(k, '/', id), ' ' ORDER BY k, id))
+FROM (SELECT k, id, lag(k) OVER () AS before, row_number() OVER () AS n FROM ($rows) s) t;
+});
+	return "failed: $err" if $rc != 0;
+	my ($plan, $answer) = $out =~ /\A(.*)ANSWER\|(.*)\z/s;
+	return "no answer: $out" unless defined $answer;
+	my $wanted = { 'sequential' => 'Seq Scan on', 'bitmap' => "Bitmap Index Scan on $index",
+		'backward' => "Index Scan Backward using $index",
+		'index-only' => "Index Only Scan using $index" }->{$way} // "Index Scan using $index";
+	return "another plan: $plan" unless $plan =~ /\Q$wanted\E\b/;
+	return $answer;
+}
+
+# Compares everything that can be asked of an index with a sequential scan and
+# with btree, while nobody writes. Options: index_only => 0 on a standby.
+sub indexes_agree
+{
+	my ($node, $table, $name, %options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my @wrong;
+	foreach my $column (@COLUMNS)
+	{
+		my $truth = scan_answers($node, $table, 'sequential', $column);
+		push @wrong, "$column, sequential: $truth" if $truth !~ /^\d/;
+		foreach my $way (qw(forward backward bitmap))
+		{
+			my $answer = scan_answers($node, $table, $way, $column);
+			push @wrong, "$column, $way: $answer, but $truth" if $answer ne $truth;
+		}
+		my $twin = scan_answers($node, $table, 'forward', "${column}_b");
+		push @wrong, "$column, btree: $twin, but $truth" if $twin ne $truth;
+		if ($options{index_only} // 1)
+		{
+			my $answer = scan_answers($node, $table, 'index-only', $column);
+			$twin = scan_answers($node, $table, 'index-only', "${column}_b");
+			push @wrong, "$column, index-only: $answer, but $twin" if $answer ne $twin;
+		}
+		my ($rc, $out, $err) = $node->psql('postgres', qq{
+SELECT count(must_agree('$table', '$column', lo, lo + (random() * width)::bigint))
+FROM (SELECT width, (random() * (SELECT max($column) * 1.1 FROM $table))::bigint AS lo
+	FROM (VALUES (0), (10), (1000), (1000000)) w (width), generate_series(1, 25)) s;
+SELECT count(must_agree('$table', '$column', k, k))
+FROM (SELECT $column AS k FROM $table WHERE $column IS NOT NULL ORDER BY random() LIMIT 50) s;
+});
+		push @wrong, "$column, ranges: $err" if $rc != 0;
+	}
+	ok(!@wrong, "$name: omen, btree and heap agree") or diag(join "\n", @wrong);
+	return !@wrong;
+}
+
+# Starts pgbench on a table: inserts in order and at random, updates, deletes,
+# and selects of ranges that must be the same from omen and btree.
+sub start_load
+{
+	my ($node, $table, $seconds, $clients) = @_;
+	my %scripts = (
+		'append@4' => "SELECT ${table}_add(1);",
+		'batch@2' => "SELECT ${table}_add(:some);",
+		'update@4' => "UPDATE $table SET rnd = :r::bigint * 1000003, dup = :some WHERE id = :id;",
+		'hot@2' => "UPDATE $table SET filler = 'y' WHERE id = :id;",
+		'delete@2' => "DELETE FROM $table WHERE id BETWEEN :id AND :id + 4;",
+		'abort@1' => "BEGIN;\nSELECT ${table}_add(:some);\nUPDATE $table SET rnd = NULL WHERE id = :id;\nROLLBACK;",
+		'random@2' => "SELECT must_agree('$table', 'rnd', :r::bigint * 1000003, (:r + 5000)::bigint * 1000003);",
+		'serial@2' => "SELECT must_agree('$table', 'seq', :id * 10, :id * 10 + 3000);",
+		'equal@1' => "SELECT must_agree('$table', 'dup', :some, :some);");
+	my $last = $node->safe_psql('postgres', "SELECT last_value FROM ${table}_ids");
+	my @files;
+	foreach my $script (sort keys %scripts)
+	{
+		my ($name, $weight) = split /@/, $script;
+		my $file = $node->basedir . "/$table-$name.sql";
+		open my $out, '>', $file or die "$file: $!";
+		print $out "\\set id random(1, $last)\n\\set r random(0, 1000000)\n\\set some random(1, 40)\n",
+		  $scripts{$script}, "\n";
+		close $out;
+		push @files, '-f', "$file\@$weight";
+	}
+	my $load = { node => $node, log => slurp_length($node->logfile), out => '' };
+	$load->{run} = IPC::Run::start(
+		[ 'pgbench', '-n', '-c', $clients, '-j', 1, '-T', $seconds, '--max-tries=100', @files,
+			'-h', $node->host, '-p', $node->port, 'postgres' ],
+		'>', \$load->{out}, '2>&1');
+	return $load;
+}
+
+# Waits until a load has ended, by itself or because its server has. Returns
+# the number of transactions.
+sub finish_load
+{
+	my ($load, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	eval { $load->{run}->finish; 1 } or diag("pgbench: $@");
+	my $log = substr(slurp_file($load->{node}->logfile), $load->{log});
+	my @errors = grep { /ERROR:|differ/ && !/deadlock detected|canceling|terminating/ } split /\n/, $log;
+	ok(!@errors, "$name: no errors") or diag(join "\n", splice(@errors, 0, 5), $load->{out});
+	my ($done) = $load->{out} =~ /actually processed: (\d+)/;
+	return $done // 0;
+}
+
+sub slurp_length
+{
+	my ($file) = @_;
+	return -s $file // 0;
+}
+
+# Nothing in the log that a server must never say.
+sub log_is_clean
+{
+	my ($node, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my @lines = grep {
+		/PANIC|TRAP:|refcount leak|leak:|still referenced|terminated by signal|panicked|unexpected data beyond EOF|no unpinned buffers|incorrect resource|LWLock|memory allocation/
+	} split /\n/, slurp_file($node->logfile);
+	ok(!@lines, "$name: nothing suspicious in the log") or diag(join "\n", splice(@lines, 0, 10));
+	return;
+}
+
+# The file of an index, for tests that damage it while the server is stopped.
+sub index_path
+{
+	my ($node, $index) = @_;
+	return $node->data_dir . '/'
+	  . $node->safe_psql('postgres', "SELECT pg_relation_filepath('$index')");
+}
+
+1;
