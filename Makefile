@@ -61,7 +61,7 @@ test: test-core test-pgrx test-regress test-isolation test-tap
 
 .PHONY: test-core
 test-core:
-	CARGO_PROFILE_TEST_OPT_LEVEL=2 cargo test -p omen-core
+	cargo test -p omen-core
 	cargo test -p omen-demo
 
 .PHONY: test-pgrx

@@ -33,10 +33,21 @@ fn columns() -> Vec<(&'static str, Vec<u64>)> {
     let mut gaps: Vec<u64> = (0..n).map(|_| random.next() >> 16).collect();
     gaps.sort_unstable();
     let late = (0..n)
-        .map(|i| if random.next().is_multiple_of(20) { i + random.next() % 5000 } else { i })
+        .map(|i| {
+            if random.next().is_multiple_of(20) {
+                i + random.next() % 5000
+            } else {
+                i
+            }
+        })
         .collect();
     let shuffled = (0..n).map(|_| random.next() % 10_000_000).collect();
-    vec![("serial", serial), ("random gaps", gaps), ("late", late), ("shuffled", shuffled)]
+    vec![
+        ("serial", serial),
+        ("random gaps", gaps),
+        ("late", late),
+        ("shuffled", shuffled),
+    ]
 }
 
 fn bench_codec(c: &mut Criterion) {
@@ -48,8 +59,12 @@ fn bench_codec(c: &mut Criterion) {
             b.iter(|| codec::encode(black_box(&values), &mut bytes));
         });
         for codec in Codec::ALL {
-            let Ok(Some(_)) = codec::encode_as(codec, &values, &mut bytes) else { continue };
-            let Some((column, _)) = Column::parse(&bytes, MAX_VALUES) else { continue };
+            let Ok(Some(_)) = codec::encode_as(codec, &values, &mut bytes) else {
+                continue;
+            };
+            let Some((column, _)) = Column::parse(&bytes, MAX_VALUES) else {
+                continue;
+            };
             let mut out = vec![0; MAX_VALUES];
             let id = format!("decode {}", codec.name());
             group.bench_function(BenchmarkId::new(id, name), |b| {
@@ -65,14 +80,18 @@ fn bench_model(c: &mut Criterion) {
     let mut keys: Vec<u64> = (0..1_000_000).map(|_| random.next()).collect();
     keys.sort_unstable();
     let mut group = c.benchmark_group("model");
-    for (name, choice) in
-        [("linear", Choice::Linear), ("rmi", Choice::Rmi), ("pla", Choice::Pla)]
-    {
+    for (name, choice) in [
+        ("linear", Choice::Linear),
+        ("rmi", Choice::Rmi),
+        ("pla", Choice::Pla),
+    ] {
         group.sample_size(10);
         group.bench_function(BenchmarkId::new("train", name), |b| {
             b.iter(|| Model::train(choice, black_box(&keys)));
         });
-        let Ok(model) = Model::train(choice, &keys) else { continue };
+        let Ok(model) = Model::train(choice, &keys) else {
+            continue;
+        };
         group.bench_function(BenchmarkId::new("predict", name), |b| {
             b.iter(|| model.predict(black_box(random.next())));
         });
@@ -81,13 +100,22 @@ fn bench_model(c: &mut Criterion) {
 }
 
 fn entry(key: u64, row: u64) -> Pos<1> {
-    let tid: Tid = row / 226 << 16 | (row % 226 + 1);
-    Pos { rank: 0, vals: [key], tid }
+    let tid: Tid = ((row / 226) << 16) | (row % 226 + 1);
+    Pos {
+        rank: 0,
+        vals: [key],
+        tid,
+    }
 }
 
 fn index(entries: impl Iterator<Item = Pos<1>>) -> SimStore {
     let store = SimStore::new(8192);
-    let options = BulkOptions { fillfactor: 90, model: Choice::Auto, key_code: 1, ordering: 0 };
+    let options = BulkOptions {
+        fillfactor: 90,
+        model: Choice::Auto,
+        key_code: 1,
+        ordering: 0,
+    };
     let mut loader =
         BulkLoader::<_, 1>::new(SimSink(store.clone()), options).expect("memory for a build");
     for entry in entries {
@@ -102,7 +130,14 @@ fn bench_tree(c: &mut Criterion) {
     let mut group = c.benchmark_group("tree");
     for (name, step) in [("serial", 1), ("gaps", 1_000)] {
         let mut random = Random(3);
-        let key = |row: u64| row * step + if step > 1 { (row * 2_654_435_761) % step } else { 0 };
+        let key = |row: u64| {
+            row * step
+                + if step > 1 {
+                    (row * 2_654_435_761) % step
+                } else {
+                    0
+                }
+        };
         let store = index((0..ROWS).map(|row| entry(key(row), row)));
         let router = RefCell::new(Router::new(4 << 20));
         let tree = Tree::new(&store, &router);
@@ -110,7 +145,10 @@ fn bench_tree(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("probe", name), |b| {
             b.iter(|| {
                 let lo = entry(key(random.next() % ROWS), 0).key_start();
-                let interval = [Interval { lo, hi: Some(lo.key_end()) }];
+                let interval = [Interval {
+                    lo,
+                    hi: Some(lo.key_end()),
+                }];
                 scan.restart();
                 scan.next(&tree, &interval, true, false)
             });
@@ -132,7 +170,10 @@ fn bench_tree(c: &mut Criterion) {
         group.throughput(Throughput::Elements(ROWS));
         group.bench_function(BenchmarkId::new("scan", name), |b| {
             b.iter(|| {
-                let all = [Interval { lo: Pos::MIN, hi: None }];
+                let all = [Interval {
+                    lo: Pos::MIN,
+                    hi: None,
+                }];
                 let mut scan = Scan::new();
                 let mut rows = 0;
                 while let Ok(Some(_)) = scan.next(&tree, &all, true, false) {

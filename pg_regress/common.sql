@@ -1,5 +1,10 @@
--- Included by every test: settings that make plans repeatable, and functions
--- that put the same question to different kinds of plan.
+-- Included by every test: a schema of its own, settings that make plans
+-- repeatable, and functions that put the same question to different kinds of
+-- plan.
+SET client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS :schema;
+RESET client_min_messages;
+SET search_path = :schema, public;
 SET max_parallel_workers_per_gather = 0;
 SET jit = off;
 

@@ -7,7 +7,6 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 mod am;
@@ -33,5 +32,3 @@ pub mod pg_test {
         vec![]
     }
 }
-
-const _: () = assert!(pg_sys::BLCKSZ as usize == storage::PAGE_SIZE);

@@ -36,7 +36,11 @@ pub struct Pos<const V: usize> {
 
 impl<const V: usize> Pos<V> {
     /// The least position: the low fence of the leftmost page of a level.
-    pub const MIN: Self = Self { rank: 0, vals: [0; V], tid: 0 };
+    pub const MIN: Self = Self {
+        rank: 0,
+        vals: [0; V],
+        tid: 0,
+    };
 
     /// Bytes that a position takes on a page.
     pub const BYTES: usize = 8 * V + 8;
@@ -45,7 +49,11 @@ impl<const V: usize> Pos<V> {
     /// so this never carries into the lanes.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self { rank: self.rank, vals: self.vals, tid: self.tid + 1 }
+        Self {
+            rank: self.rank,
+            vals: self.vals,
+            tid: self.tid + 1,
+        }
     }
 
     /// Whether both positions have the same key, whatever their TIDs.
@@ -57,12 +65,20 @@ impl<const V: usize> Pos<V> {
     /// This key with the lowest TID: the position before all of its entries.
     #[must_use]
     pub const fn key_start(self) -> Self {
-        Self { rank: self.rank, vals: self.vals, tid: 0 }
+        Self {
+            rank: self.rank,
+            vals: self.vals,
+            tid: 0,
+        }
     }
 
     /// The position behind all entries of this key.
     #[must_use]
     pub const fn key_end(self) -> Self {
-        Self { rank: self.rank, vals: self.vals, tid: TID_END }
+        Self {
+            rank: self.rank,
+            vals: self.vals,
+            tid: TID_END,
+        }
     }
 }

@@ -1,5 +1,6 @@
 -- Array conditions: every operator with ANY, arrays of any size and content.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema arrays_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all
@@ -71,7 +72,11 @@ SET enable_indexonlyscan = off;
 SET enable_bitmapscan = off;
 SET enable_seqscan = on;
 SELECT sum(found), sum(n * total) FROM lists, LATERAL (SELECT count(*) AS found, sum(k) AS total FROM t WHERE k = ANY (a)) s;
-RESET ALL;
+RESET enable_seqscan;
+RESET enable_material;
+RESET enable_indexscan;
+RESET enable_indexonlyscan;
+RESET enable_bitmapscan;
 
 -- Other types and a descending index.
 CREATE TABLE f (k float8);

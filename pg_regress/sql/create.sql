@@ -1,5 +1,6 @@
 -- CREATE INDEX: options, what PostgreSQL refuses for us, kinds of indexes and tables.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema create_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all

@@ -1,6 +1,7 @@
 -- What PostgreSQL forbids or denies an index that is not a btree, and what it
 -- allows all the same.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema limits_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all

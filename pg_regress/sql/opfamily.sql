@@ -1,4 +1,10 @@
 -- The operator families mirror btree's of the same names.
+\getenv srcdir PG_ABS_SRCDIR
+\set schema opfamily_test
+\set ECHO none
+\i :srcdir/common.sql
+\set ECHO all
+
 SELECT f.opfname, count(DISTINCT c.oid) AS classes, count(DISTINCT o.oid) AS operators, count(DISTINCT p.oid) AS functions
 FROM pg_opfamily f JOIN pg_am am ON am.oid = f.opfmethod AND am.amname = 'omen'
     JOIN pg_opclass c ON c.opcfamily = f.oid JOIN pg_amop o ON o.amopfamily = f.oid JOIN pg_amproc p ON p.amprocfamily = f.oid

@@ -1,5 +1,6 @@
 -- The planner's choice.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema plans_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all

@@ -1,5 +1,6 @@
 -- Ways to walk an index: orders, limits, joins, cursors, conditions.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema scan_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all
@@ -112,6 +113,23 @@ END
 $$;
 SELECT kind, got.* FROM unnest('{index,index only}'::text[]) kind, unnest('{hashjoin,nestloop,mergejoin}'::text[]) WITH ORDINALITY AS m (method, i),
     joined(method, kind) AS got ORDER BY kind, i;
+-- So many duplicates that going back to the mark means going back pages.
+CREATE TABLE often AS SELECT g % 3 AS k, g AS m FROM generate_series(1, 3000) g;
+CREATE INDEX often_k ON often USING omen (k) WITH (fillfactor = 10);
+VACUUM ANALYZE often;
+SET enable_hashjoin = off;
+SET enable_nestloop = off;
+SET enable_seqscan = off;
+SET enable_sort = off;
+SET enable_material = off;
+SET enable_bitmapscan = off;
+EXPLAIN (COSTS OFF) SELECT count(*), sum(a.m - 3 * b.m) FROM often a JOIN often b USING (k);
+SELECT count(*), sum(a.m - 3 * b.m) FROM often a JOIN often b USING (k);
+SET enable_hashjoin = on;
+SET enable_mergejoin = off;
+SELECT count(*), sum(a.m - 3 * b.m) FROM often a JOIN often b USING (k);
+SET enable_mergejoin = on;
+RESET enable_bitmapscan;
 -- A merge join backwards.
 SET enable_hashjoin = off;
 SET enable_nestloop = off;
@@ -241,4 +259,4 @@ RESET enable_indexscan;
 -- Scans are counted.
 SELECT pg_stat_force_next_flush();
 SELECT idx_scan > 0 AS scans, idx_tup_read > 0 AS entries, idx_tup_fetch > 0 AS rows
-FROM pg_stat_user_indexes WHERE indexrelname = 't_k';
+FROM pg_stat_user_indexes WHERE indexrelid = 't_k'::regclass;

@@ -1,6 +1,7 @@
 -- omen.router_memory: what a session may remember of an index. Any value gives
 -- the same answers.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema settings_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all

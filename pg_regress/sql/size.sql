@@ -1,19 +1,18 @@
 -- Bytes per entry, and omen beside btree.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema size_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all
 
-CREATE FUNCTION bytes(index regclass) RETURNS float8 LANGUAGE sql AS
-    'SELECT pg_relation_size(index) / 200000.0';
--- 200,000 rows of a kind of data; what omen may take in bytes per entry.
-CREATE FUNCTION measure(formula text, place text, bound float8, OUT "in bound" boolean, OUT "smaller than btree" boolean)
+-- Builds both on rows of a kind of data; the bound is in bytes per entry.
+CREATE FUNCTION measure(formula text, place text, n int4, bound float8, OUT "in bound" boolean, OUT "smaller than btree" boolean)
 LANGUAGE plpgsql AS $$
 BEGIN
-    EXECUTE format('CREATE TEMPORARY TABLE m AS SELECT %s AS k FROM generate_series(1, 200000) g ORDER BY %s', formula, place);
+    EXECUTE format('CREATE TEMPORARY TABLE m AS SELECT %s AS k FROM generate_series(1, %s) g ORDER BY %s', formula, n, place);
     CREATE INDEX m_omen ON m USING omen (k);
     CREATE INDEX m_btree ON m USING btree (k);
-    "in bound" := bytes('m_omen') <= bound;
+    "in bound" := pg_relation_size('m_omen') <= bound * n;
     "smaller than btree" := pg_relation_size('m_omen') < pg_relation_size('m_btree');
     DROP TABLE m;
 END
@@ -26,7 +25,7 @@ SELECT kind, bound, got.* FROM (VALUES
     (5, '1000 values, shuffled', '(hashint4(g) & 65535) % 1000::int8', 'g', 2.4),
     (6, 'one value', '1::int8', 'g', 0.5),
     (7, 'NULL', 'NULL::int8', 'g', 0.5)) AS v (i, kind, formula, place, bound),
-    measure(formula, place, bound) AS got ORDER BY i;
+    measure(formula, place, 200000, bound) AS got ORDER BY i;
 -- No type and no distribution for which it is larger than btree.
 SELECT type, bool_and("smaller than btree") AS "smaller than btree" FROM (VALUES
     ('int2', 'g % 30000', 'hashint4(g) % 30000'), ('int4', 'g', 'hashint4(g)'), ('int8', 'g * 1000', 'hashint8extended(g, 0)'),
@@ -37,7 +36,7 @@ SELECT type, bool_and("smaller than btree") AS "smaller than btree" FROM (VALUES
     ('float4', 'g / 7.0', 'hashint4(g) / 7.0'), ('float8', 'g / 7.0::float8', 'sqrt(abs(hashint8extended(g, 0)::float8))'),
     ('uuid', 'lpad(to_hex(g), 32, ''0'')', 'md5(g::text)')) AS v (type, regular, irregular),
     unnest(ARRAY[regular, irregular]) AS formula,
-    measure(format('(%s)::%s', formula, type), 'g', 30) AS got GROUP BY type ORDER BY type;
+    measure(format('(%s)::%s', formula, type), 'g', 60000, 30) AS got GROUP BY type ORDER BY type;
 -- Also after it was filled row by row, in order and not.
 CREATE FUNCTION filled(formula text, OUT "smaller than btree" boolean) LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,6 @@
 -- omen_stats, and the proof that lookups go through the model.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema stats_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all
@@ -31,10 +32,12 @@ REINDEX INDEX keys_linear;
 SELECT model FROM omen_stats('keys_linear');
 DROP INDEX keys_linear, keys_rmi, keys_pla;
 
--- Lookups ask the model, and the model is right: hits grow with the lookups,
--- falls (descents from the root) are few. The keys come in no order: a lookup
--- that stays on the page of the one before has no need to ask.
-CREATE FUNCTION lookups(tab regclass, index regclass, probes text, OUT asked bigint, OUT present bigint, OUT "hits grow" boolean, OUT "falls few" boolean)
+-- Lookups ask the model, and the model is right: hits and the predictions
+-- among them grow with the lookups, falls (descents from the root) are few.
+-- The keys come in no order: a lookup that stays on the page of the one before
+-- has no need to ask.
+CREATE FUNCTION lookups(tab regclass, index regclass, probes text, OUT asked bigint, OUT present bigint, OUT "hits grow" boolean,
+                        OUT "predicted" boolean, OUT "falls few" boolean)
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET enable_memoize = off
 SET enable_material = off AS $$
 DECLARE
@@ -46,6 +49,7 @@ BEGIN
         INTO asked, present;
     SELECT * INTO after FROM omen_stats(index);
     "hits grow" := after.model_hits - before.model_hits >= asked * 0.98;
+    "predicted" := after.model_predictions - before.model_predictions >= asked * 0.98;
     "falls few" := after.model_falls - before.model_falls <= asked * 0.01 + 10;
 END
 $$;
@@ -57,7 +61,7 @@ SELECT * FROM lookups('keys', 'keys_auto', 'SELECT k FROM keys ORDER BY hashint8
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all
-SELECT model_hits, model_hops, model_falls FROM omen_stats('t_k');
+SELECT model_hits, model_hops, model_falls, model_predictions FROM omen_stats('t_k');
 SELECT * FROM lookups('t', 't_k', 'SELECT hashint8extended(g * 37, 0) AS k FROM generate_series(1, 20000) g');
 -- With each model.
 CREATE INDEX keys_linear ON keys USING omen (k) WITH (model = linear);
@@ -71,7 +75,7 @@ DROP INDEX keys_rmi;
 SELECT * FROM lookups('keys', 'keys_pla', 'SELECT k FROM keys ORDER BY hashint8(k) LIMIT 20000');
 -- And when half of the entries came after the model was trained.
 INSERT INTO keys SELECT (hashint8(g)::int8 << 20) + g FROM generate_series(100001, 200000) g;
-SELECT asked, present, "hits grow" FROM lookups('keys', 'keys_pla', 'SELECT k FROM keys ORDER BY hashint8(k) LIMIT 20000');
+SELECT asked, present, "hits grow", "predicted" FROM lookups('keys', 'keys_pla', 'SELECT k FROM keys ORDER BY hashint8(k) LIMIT 20000');
 VACUUM keys;
 SELECT * FROM lookups('keys', 'keys_pla', 'SELECT k FROM keys ORDER BY hashint8(k + 1) LIMIT 20000');
 
@@ -86,7 +90,10 @@ SELECT * FROM omen_stats('t_btree');
 SELECT * FROM omen_stats('t');
 SELECT * FROM omen_stats('nonexistent');
 SELECT * FROM omen_stats(0);
-SELECT * FROM omen_stats(NULL);
+SELECT entries FROM omen_stats(NULL);
+CREATE INDEX CONCURRENTLY invalid ON keys USING omen ((1 / (k - k)));
+SELECT * FROM omen_stats('invalid');
+DROP INDEX invalid;
 CREATE TABLE parted (k int8) PARTITION BY RANGE (k);
 CREATE INDEX parted_k ON parted USING omen (k);
 SELECT * FROM omen_stats('parted_k');
@@ -94,10 +101,11 @@ SELECT * FROM omen_stats('parted_k');
 -- For those who may scan any table.
 CREATE ROLE regress_omen_plain;
 CREATE ROLE regress_omen_monitor IN ROLE pg_stat_scan_tables;
+GRANT USAGE ON SCHEMA stats_test TO regress_omen_plain, regress_omen_monitor;
 SET ROLE regress_omen_plain;
 SELECT * FROM omen_stats('t_k');
 SET ROLE regress_omen_monitor;
 SELECT entries FROM omen_stats('t_k');
 RESET ROLE;
-DROP ROLE regress_omen_plain;
-DROP ROLE regress_omen_monitor;
+DROP OWNED BY regress_omen_plain, regress_omen_monitor;
+DROP ROLE regress_omen_plain, regress_omen_monitor;

@@ -1,6 +1,7 @@
 -- Every key type: extremes, special values, NULLs and many duplicates, under
 -- every ordering of the index.
 \getenv srcdir PG_ABS_SRCDIR
+\set schema types_test
 \set ECHO none
 \i :srcdir/common.sql
 \set ECHO all

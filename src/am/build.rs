@@ -109,6 +109,7 @@ pub(super) unsafe extern "C-unwind" fn ambuild(
         if pg_sys::RelationGetNumberOfBlocksInFork(index, fork) != 0 {
             error!("index \"{}\" already contains data", index_name(index));
         }
+        check_class(index);
         let lanes = key_type(index).lanes();
         let (heap_tuples, built) = by_lanes!(lanes, build(heap, index, info));
         let result = pg_sys::palloc0(size_of::<pg_sys::IndexBuildResult>())
@@ -116,6 +117,37 @@ pub(super) unsafe extern "C-unwind" fn ambuild(
         (*result).heap_tuples = heap_tuples;
         (*result).index_tuples = built.entries as f64;
         result
+    }
+}
+
+/// Raises an ERROR if the index's operator class orders values otherwise than
+/// btree's default class for the type does: the lanes of a key are in that
+/// order, whatever functions a class names.
+///
+/// # Safety
+/// `index` is open.
+unsafe fn check_class(index: pg_sys::Relation) {
+    // SAFETY: an index has one key column at least; the rest are look-ups in
+    // the system catalogs.
+    unsafe {
+        let (family, key) = (*(*index).rd_opfamily, *(*index).rd_opcintype);
+        let btree = pg_sys::BTREE_AM_OID;
+        let model = pg_sys::get_opclass_family(pg_sys::GetDefaultOpClass(key, btree));
+        for strategy in 1..=5 {
+            let own = pg_sys::get_opfamily_member(family, key, key, strategy);
+            let right = pg_sys::get_opfamily_member(model, key, key, strategy);
+            if own != pg_sys::InvalidOid && own != right {
+                ereport!(
+                    ERROR,
+                    PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+                    format!(
+                        "operator class of index \"{}\" does not order values as btree does",
+                        index_name(index)
+                    ),
+                    "Use the default operator class of access method \"omen\" for the type."
+                );
+            }
+        }
     }
 }
 

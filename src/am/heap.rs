@@ -1,5 +1,7 @@
 //! Which heap tuples are known to be dead.
 
+use core::mem::offset_of;
+
 use omen_core::Result;
 use omen_core::key::Tid;
 use omen_core::tree::Liveness;
@@ -14,6 +16,8 @@ const MAX_PAGES: usize = 8;
 /// Slots of the table in which entries are counted by heap page: twice the
 /// most entries that are asked about at once.
 const SLOTS: usize = 2048;
+/// Of a line pointer whose tuple is dead and gone.
+const LP_DEAD: u32 = pg_sys::LP_DEAD;
 
 /// Line pointers of the heap that are marked dead. Pruning marks them when no
 /// snapshot, on a standby neither, can see the tuple any more; so the entries
@@ -45,19 +49,25 @@ impl HeapLiveness {
         // SAFETY: the table is open and has the page.
         let pin = unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) };
         let page = pin.share(block);
-        let start = page.as_ptr().cast_mut().cast();
-        // SAFETY: the page is pinned and locked; line pointers up to the
-        // largest offset are within it.
-        let max = unsafe { pg_sys::PageGetMaxOffsetNumber(start) };
         for (tid, dead) in tids.iter().zip(dead) {
-            let offset = (tid & 0xffff) as u16;
-            if tid >> 16 == u64::from(block) && (1..=max).contains(&offset) {
-                // SAFETY: as above.
-                let item = unsafe { &*pg_sys::PageGetItemId(start, offset) };
-                *dead = item.lp_flags() == pg_sys::LP_DEAD;
+            if tid >> 16 == u64::from(block) {
+                *dead = line_pointer_flags(&page, (tid & 0xffff) as usize) == Some(LP_DEAD);
             }
         }
     }
+}
+
+/// The flags of a line pointer of a heap page; `None` if the page has none of
+/// this number. PostgreSQL's own accessors are inline functions.
+fn line_pointer_flags(page: &[u8], offset: usize) -> Option<u32> {
+    const LOWER: usize = offset_of!(pg_sys::PageHeaderData, pd_lower);
+    const FIRST: usize = offset_of!(pg_sys::PageHeaderData, pd_linp);
+    let lower = u16::from_ne_bytes(page.get(LOWER..LOWER + 2)?.try_into().ok()?);
+    let pointers = page.get(FIRST..usize::from(lower))?;
+    let at = 4 * offset.checked_sub(1)?;
+    let word = u32::from_ne_bytes(pointers.get(at..at + 4)?.try_into().ok()?);
+    // 15 bits of place, 2 of flags, 15 of length, from either end.
+    Some(word >> 15 & 3)
 }
 
 impl Liveness for HeapLiveness {

@@ -3,10 +3,10 @@
 use core::ffi::{c_int, c_void};
 use std::rc::Rc;
 
+use omen_core::Result;
 use omen_core::key::Pos;
 use omen_core::store::PageStore;
-use omen_core::tree::{Interval, Mark, Scan, Tree};
-use omen_core::{Error, Result};
+use omen_core::tree::{Mark, Scan, Tree};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -36,7 +36,6 @@ trait AnyScan {
 struct OmenScan<const V: usize> {
     state: Rc<IndexState<V>>,
     scan: Scan<Pin, V>,
-    intervals: Vec<Interval<V>>,
     /// What the conditions are resolved into.
     resolved: ScanIntervals<V>,
     mark: Option<Mark<V>>,
@@ -53,7 +52,6 @@ impl<const V: usize> OmenScan<V> {
         Self {
             state,
             scan: Scan::new(),
-            intervals: Vec::new(),
             resolved: ScanIntervals::default(),
             mark: None,
             started: false,
@@ -88,7 +86,7 @@ impl<const V: usize> OmenScan<V> {
     fn advance(&mut self, store: &PgStore<'_>, forward: bool) -> Result<Option<Pos<V>>> {
         let tree = Tree::new(store, &self.state.router);
         self.scan
-            .next(&tree, &self.intervals, forward, self.keep_pin)
+            .next(&tree, &self.resolved.intervals, forward, self.keep_pin)
     }
 }
 
@@ -97,7 +95,6 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         self.scan.restart();
         self.mark = None;
         self.started = false;
-        self.intervals.clear();
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
         let keys = if count == 0 {
             &[]
@@ -108,17 +105,6 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         };
         // SAFETY: the keys are those that the executor gave to amrescan.
         unsafe { self.state.codec.resolve_into(keys, &mut self.resolved) };
-        let count = self.resolved.intervals.len();
-        if self.intervals.try_reserve(count).is_err() {
-            let bytes = count * size_of::<Interval<V>>();
-            // SAFETY: the index is open.
-            unsafe { in_index(scan.indexRelation, Err(Error::OutOfMemory { bytes })) }
-        }
-        let resolved = self.resolved.intervals.iter();
-        self.intervals.extend(resolved.map(|interval| Interval {
-            lo: interval.lo,
-            hi: interval.hi,
-        }));
     }
 
     #[inline]
@@ -185,7 +171,7 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let tree = Tree::new(&store, &state.router);
         let restored = self
             .scan
-            .restore(&tree, &self.intervals, &mark, self.keep_pin);
+            .restore(&tree, &self.resolved.intervals, &mark, self.keep_pin);
         // SAFETY: the index is open.
         unsafe { in_index(scan.indexRelation, restored) };
     }

@@ -117,7 +117,6 @@ pub(crate) unsafe fn key_type(index: pg_sys::Relation) -> KeyType {
             ),
             "The operator class is not one of extension omendb_index."
         );
-        // SAFETY: not reached; an ERROR does not return.
     })
 }
 

@@ -131,7 +131,7 @@ mod tests {
         run("CREATE TABLE t (k int8); CREATE INDEX t_k ON t USING omen (k)");
         assert_eq!(agree("t", "k", "k > 0"), "");
         run("INSERT INTO t SELECT g FROM generate_series(1, 40000) g");
-        run("INSERT INTO t SELECT (g * 104729) % 80000 FROM generate_series(1, 40000) g");
+        run("INSERT INTO t SELECT (g * 104729::int8) % 80000 FROM generate_series(1, 40000) g");
         run("INSERT INTO t SELECT NULL FROM generate_series(1, 3000)");
         agree("t", "k", "k BETWEEN 39900 AND 40100");
         only(&["indexonlyscan", "indexscan"]);
@@ -234,6 +234,7 @@ mod tests {
     #[pg_test]
     fn nested_loop_rescans_through_the_model() {
         table(200_000);
+        assert!(number("SELECT leaf_pages FROM omen_stats('t_k')") > 20);
         run(
             "SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_memoize = off; \
              SET enable_material = off",
@@ -242,9 +243,10 @@ mod tests {
         let hits = "SELECT model_hits FROM omen_stats('t_k')";
         let before = number(hits);
         let join = "SELECT count(*) FROM generate_series(1, 5000) g, LATERAL \
-                    (SELECT k FROM t WHERE k = g * 37 OFFSET 0) x";
+                    (SELECT k FROM t WHERE k = g * 104729::int8 % 200000 OFFSET 0) x";
         assert_eq!(number(join), 5000);
-        assert!(number(hits) >= before + 4990);
+        // A probe of the leaf that was read last does not ask the model.
+        assert!(number(hits) >= before + 4500);
         let falls = "SELECT model_falls FROM omen_stats('t_k')";
         assert!(number(falls) < 10);
     }

@@ -104,7 +104,7 @@ pub(super) unsafe extern "C-unwind" fn amvacuumcleanup(
         }
         let index = (*info).index;
         let lanes = key_type(index).lanes();
-        let found: Scavenged = by_lanes!(lanes, clean_up(info));
+        let found: Scavenged = by_lanes!(lanes, clean_up(info, !stats.is_null()));
         pg_sys::IndexFreeSpaceMapVacuum(index);
         let result = result_of(stats);
         let free: Block = found.free;
@@ -124,8 +124,9 @@ pub(super) unsafe extern "C-unwind" fn amvacuumcleanup(
 }
 
 /// # Safety
-/// As for `amvacuumcleanup`; the index has `V` lanes.
-unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo) -> Scavenged {
+/// As for `amvacuumcleanup`; the index has `V` lanes. `deleted`: a bulk delete
+/// went before.
+unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo, deleted: bool) -> Scavenged {
     // SAFETY: the caller's promise.
     unsafe {
         let index = (*info).index;
@@ -133,7 +134,7 @@ unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo) -> Scaven
         let store = PgStore::new(index, &state.blocks).with_strategy((*info).strategy);
         let tree = Tree::new(&store, &state.router);
         let choice = Options::of(index).model;
-        let found = tree.scavenge(&mut pause).and_then(|found| {
+        let found = tree.scavenge(deleted, &mut pause).and_then(|found| {
             tree.refresh_model(choice, found.leaves)?;
             Ok(found)
         });

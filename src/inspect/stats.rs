@@ -49,7 +49,8 @@ CREATE FUNCTION omen_stats(
     OUT model_error_bound bigint,
     OUT model_hits bigint,
     OUT model_hops bigint,
-    OUT model_falls bigint
+    OUT model_falls bigint,
+    OUT model_predictions bigint
 ) RETURNS SETOF record
     STRICT VOLATILE PARALLEL RESTRICTED ROWS 1 LANGUAGE c
     AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
@@ -58,6 +59,7 @@ COMMENT ON FUNCTION omen_stats(regclass) IS
 REVOKE EXECUTE ON FUNCTION omen_stats(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION omen_stats(regclass) TO pg_stat_scan_tables;
 ")]
+#[allow(clippy::type_complexity)] // pgrx reads the columns from it
 fn omen_stats(
     index: pg_sys::Oid,
 ) -> TableIterator<
@@ -78,6 +80,7 @@ fn omen_stats(
         name!(model_hits, i64),
         name!(model_hops, i64),
         name!(model_falls, i64),
+        name!(model_predictions, i64),
     ),
 > {
     // SAFETY: the relation stays open and locked in between, and is checked
@@ -197,6 +200,7 @@ type Row = (
     i64,
     i64,
     i64,
+    i64,
 );
 
 fn row(stats: &Stats) -> Row {
@@ -225,6 +229,7 @@ fn row(stats: &Stats) -> Row {
         bigint(stats.counters.hits),
         bigint(stats.counters.hops),
         bigint(stats.counters.falls),
+        bigint(stats.counters.predicted),
     )
 }
 

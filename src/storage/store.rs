@@ -131,8 +131,10 @@ impl<'a> PgStore<'a> {
     /// Locks a page that the free space map names, if it is in fact free.
     fn take_free(&self, block: Block) -> Option<Exclusive> {
         let guard = self.pin(block)?.try_exclusive(block)?;
-        let kind = page::header(&guard, block).ok()?.kind;
-        matches!(kind, page::Kind::Free | page::Kind::New).then_some(guard)
+        page::header(&guard, block)
+            .ok()?
+            .reusable()
+            .then_some(guard)
     }
 
     /// Adds a page to the index.

@@ -1,61 +1,7 @@
 //! Sets of positions as sorted, disjoint intervals.
 
-use omen_core::key::Pos;
+use omen_core::tree::Interval;
 use pgrx::prelude::*;
-
-/// The positions of an ascending index walk from `lo`, inclusive, up to `hi`,
-/// exclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval<const V: usize> {
-    /// The first position.
-    pub lo: Pos<V>,
-    /// The position behind the last; `None` is the end of the index.
-    pub hi: Option<Pos<V>>,
-}
-
-impl<const V: usize> Interval<V> {
-    /// All positions.
-    pub const ALL: Self = Self {
-        lo: Pos::MIN,
-        hi: None,
-    };
-
-    /// Whether the position is in the interval.
-    pub fn contains(&self, pos: &Pos<V>) -> bool {
-        self.lo <= *pos && self.hi.is_none_or(|hi| *pos < hi)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.hi.is_some_and(|hi| hi <= self.lo)
-    }
-
-    pub(super) fn intersection(&self, other: &Self) -> Self {
-        Self {
-            lo: self.lo.max(other.lo),
-            hi: lesser_end(self.hi, other.hi),
-        }
-    }
-
-    /// The least interval that covers both.
-    pub(super) fn hull(&self, other: &Self) -> Self {
-        Self {
-            lo: self.lo.min(other.lo),
-            hi: if lesser_end(self.hi, other.hi) == self.hi {
-                other.hi
-            } else {
-                self.hi
-            },
-        }
-    }
-}
-
-fn lesser_end<const V: usize>(a: Option<Pos<V>>, b: Option<Pos<V>>) -> Option<Pos<V>> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, None) => a,
-        (None, b) => b,
-    }
-}
 
 /// The positions that a scan has to visit.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +50,7 @@ impl<const V: usize> ScanIntervals<V> {
             if !common.is_empty() {
                 both.push(common);
             }
-            if lesser_end(a.hi, b.hi) == a.hi {
+            if a.hi.is_some_and(|hi| b.hi.is_none_or(|other| hi <= other)) {
                 mine.next();
             } else {
                 theirs.next();

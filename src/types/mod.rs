@@ -28,7 +28,7 @@ mod zone;
 mod tests;
 
 pub use codec::KeyCodec;
-pub use interval::{Interval, ScanIntervals};
+pub use interval::ScanIntervals;
 pub use key_type::KeyType;
 pub use ordering::Ordering;
 pub use validate::validate;

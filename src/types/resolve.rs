@@ -7,9 +7,10 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
 
 use super::cut::Located;
-use super::interval::{Interval, ScanIntervals, normalise, reserve};
+use super::interval::{ScanIntervals, normalise, reserve};
 use super::locate::locate;
 use super::{KeyCodec, KeyType, Ordering};
+use omen_core::tree::Interval;
 
 /// The operator of a condition, with btree's strategy numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

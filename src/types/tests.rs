@@ -11,7 +11,7 @@ mod tests {
     use pgrx::pg_sys::{self, Datum};
     use pgrx::prelude::*;
 
-    use crate::types::{Interval, KeyCodec, KeyType, Ordering, ScanIntervals};
+    use crate::types::{KeyCodec, KeyType, Ordering, ScanIntervals};
 
     const ORDERINGS: [Ordering; 4] = [
         Ordering {

@@ -40,7 +40,11 @@ pub struct Entries<const V: usize> {
 
 impl<const V: usize> Default for Entries<V> {
     fn default() -> Self {
-        Self { ranks: [0; MAX_VALUES], vals: [[0; MAX_VALUES]; V], tids: [0; MAX_VALUES] }
+        Self {
+            ranks: [0; MAX_VALUES],
+            vals: [[0; MAX_VALUES]; V],
+            tids: [0; MAX_VALUES],
+        }
     }
 }
 
@@ -53,7 +57,11 @@ impl<const V: usize> Entries<V> {
         for (val, column) in vals.iter_mut().zip(&self.vals) {
             *val = column[i];
         }
-        Pos { rank: self.ranks[i], vals, tid: self.tids[i] }
+        Pos {
+            rank: self.ranks[i],
+            vals,
+            tid: self.tids[i],
+        }
     }
 }
 
@@ -73,7 +81,11 @@ impl Rows {
     }
 
     fn ordinal(self, tid: Tid) -> u64 {
-        if self.k == 0 { tid } else { (tid >> 16) * self.k + (tid & 0xffff).wrapping_sub(1) }
+        if self.k == 0 {
+            tid
+        } else {
+            (tid >> 16) * self.k + (tid & 0xffff).wrapping_sub(1)
+        }
     }
 
     fn tid(self, ordinal: u64) -> Tid {
@@ -143,7 +155,9 @@ pub fn encode_block<const V: usize>(
     // K goes in front of the ordinals; it is at most 2,048.
     #[allow(clippy::cast_possible_truncation)]
     let k16 = rows.k as u16;
-    out.get_mut(at..at + 2).ok_or(Error::Full)?.copy_from_slice(&k16.to_le_bytes());
+    out.get_mut(at..at + 2)
+        .ok_or(Error::Full)?
+        .copy_from_slice(&k16.to_le_bytes());
     at += 2;
     let rest = out.get_mut(at..).ok_or(Error::Full)?;
     at += codec::encode(column, rest)?.0;
@@ -210,8 +224,16 @@ impl<'a, const V: usize> BlockView<'a, V> {
         if at != len {
             return None;
         }
-        let view =
-            Self { n, skip, survivors: bitmap, rank, vals, rows: Rows::new(k), tids, children };
+        let view = Self {
+            n,
+            skip,
+            survivors: bitmap,
+            rank,
+            vals,
+            rows: Rows::new(k),
+            tids,
+            children,
+        };
         if skip != 0 && !view.is_line() {
             return None;
         }
@@ -274,7 +296,11 @@ impl<'a, const V: usize> BlockView<'a, V> {
         for (val, column) in vals.iter_mut().zip(&self.vals) {
             *val = column.get(i);
         }
-        Pos { rank: self.rank.get(i) & 0xffff, vals, tid: self.rows.tid(self.tids.get(i)) }
+        Pos {
+            rank: self.rank.get(i) & 0xffff,
+            vals,
+            tid: self.rows.tid(self.tids.get(i)),
+        }
     }
 
     /// The child at position `i` (inner pages).
@@ -285,7 +311,10 @@ impl<'a, const V: usize> BlockView<'a, V> {
 
     /// The codecs of the lanes and, last, of the row ordinals.
     pub fn codecs(&self) -> impl Iterator<Item = codec::Codec> + '_ {
-        self.vals.iter().map(Column::codec).chain(core::iter::once(self.tids.codec()))
+        self.vals
+            .iter()
+            .map(Column::codec)
+            .chain(core::iter::once(self.tids.codec()))
     }
 
     /// Decodes positions `from..to` (at most [`MAX_VALUES`] of them) to the

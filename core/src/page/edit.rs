@@ -39,7 +39,11 @@ pub struct Piece<const V: usize> {
 
 impl<const V: usize> Piece<V> {
     fn reserve(&self) -> usize {
-        if self.survivors { 0 } else { self.n.div_ceil(8) }
+        if self.survivors {
+            0
+        } else {
+            self.n.div_ceil(8)
+        }
     }
 
     /// Bytes that the piece takes of [`super::leaf_capacity`], the reserve for
@@ -77,8 +81,9 @@ pub struct EditScratch<const V: usize> {
 
 fn reserved<T>(n: usize) -> Result<Vec<T>> {
     let mut v = Vec::new();
-    v.try_reserve_exact(n)
-        .map_err(|_| Error::OutOfMemory { bytes: n.saturating_mul(size_of::<T>()) })?;
+    v.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
+        bytes: n.saturating_mul(size_of::<T>()),
+    })?;
     Ok(v)
 }
 
@@ -141,19 +146,34 @@ impl<const V: usize> EditScratch<V> {
     }
 
     fn piece_bytes<'a>(&'a self, piece: &Piece<V>, page: &'a [u8]) -> &'a [u8] {
-        let source = if piece.arena { self.arena.as_slice() } else { page };
+        let source = if piece.arena {
+            self.arena.as_slice()
+        } else {
+            page
+        };
         source.get(piece.at..).unwrap_or(&[])
     }
 
     fn piece_view<'a>(&'a self, piece: &Piece<V>, page: &'a [u8]) -> Option<BlockView<'a, V>> {
         let bytes = self.piece_bytes(piece, page);
-        BlockView::parse(bytes, piece.len, piece.n, piece.skip, piece.survivors, false)
+        BlockView::parse(
+            bytes,
+            piece.len,
+            piece.n,
+            piece.skip,
+            piece.survivors,
+            false,
+        )
     }
 
     /// Takes over a block of the old page as it is.
     fn keep(&mut self, leaf: &LeafView<'_, V>, index: usize) -> Result<()> {
         let dir = leaf.dir(index)?;
-        let live = if dir.survivors { leaf.view(index)?.live() } else { dir.n };
+        let live = if dir.survivors {
+            leaf.view(index)?.live()
+        } else {
+            dir.n
+        };
         self.push_piece(Piece {
             first: dir.first,
             arena: false,
@@ -167,7 +187,13 @@ impl<const V: usize> EditScratch<V> {
     }
 
     /// Takes over positions `from..to` of a line.
-    fn slice(&mut self, leaf: &LeafView<'_, V>, index: usize, from: usize, to: usize) -> Result<()> {
+    fn slice(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        index: usize,
+        from: usize,
+        to: usize,
+    ) -> Result<()> {
         let dir = leaf.dir(index)?;
         let view = leaf.view(index)?;
         self.push_piece(Piece {
@@ -200,7 +226,11 @@ impl<const V: usize> EditScratch<V> {
                 run = i;
             }
         }
-        if run > 0 && limit - run >= LONG_RUN { run } else { limit }
+        if run > 0 && limit - run >= LONG_RUN {
+            run
+        } else {
+            limit
+        }
     }
 
     /// Encodes the first `n` pending entries as a piece, or lengthens the line
@@ -238,9 +268,14 @@ impl<const V: usize> EditScratch<V> {
         if piece.survivors || piece.skip + piece.n + n > MAX_LINE {
             return false;
         }
-        let Some(view) = self.piece_view(piece, page) else { return false };
+        let Some(view) = self.piece_view(piece, page) else {
+            return false;
+        };
         view.is_line()
-            && self.pending[..n].iter().enumerate().all(|(i, pos)| view.pos(piece.n + i) == *pos)
+            && self.pending[..n]
+                .iter()
+                .enumerate()
+                .all(|(i, pos)| view.pos(piece.n + i) == *pos)
     }
 
     fn flush(&mut self, page: &[u8], greedy: bool) -> Result<()> {
@@ -275,7 +310,10 @@ impl<const V: usize> EditScratch<V> {
     pub fn seal_within(&mut self, target: usize) -> Result<Option<Pos<V>>> {
         let mut n = self.cut(true);
         let base = self.footprint();
-        let lengthens = self.pieces.last().is_some_and(|last| self.extends(last, &[], n));
+        let lengthens = self
+            .pieces
+            .last()
+            .is_some_and(|last| self.extends(last, &[], n));
         // The first block of a page is taken as it is.
         let mut fits = lengthens || base == 0;
         while !fits {
@@ -292,7 +330,11 @@ impl<const V: usize> EditScratch<V> {
             }
             n = smaller.min(n - 1);
         }
-        let last = self.pending.get(n.wrapping_sub(1)).copied().ok_or(Error::Full)?;
+        let last = self
+            .pending
+            .get(n.wrapping_sub(1))
+            .copied()
+            .ok_or(Error::Full)?;
         self.seal(&[], n)?;
         Ok(Some(last))
     }
@@ -436,7 +478,8 @@ impl<const V: usize> EditScratch<V> {
             piece.n += more;
             piece.live += more;
         }
-        self.pending.extend_from_slice(mine.get(more..).unwrap_or(&[]));
+        self.pending
+            .extend_from_slice(mine.get(more..).unwrap_or(&[]));
         Ok(())
     }
 
@@ -591,7 +634,11 @@ impl<const V: usize> EditScratch<V> {
             return self.slice(leaf, index, first, last + 1);
         }
         let bitmap = dir.n.div_ceil(8);
-        let with_bitmap = if dir.survivors { dir.len } else { dir.len + bitmap };
+        let with_bitmap = if dir.survivors {
+            dir.len
+        } else {
+            dir.len + bitmap
+        };
         if live <= max_block_entries(self.page_size, V) {
             // Short enough for a block of its own, if that is smaller.
             self.pending.clear();
@@ -629,8 +676,10 @@ impl<const V: usize> EditScratch<V> {
             .page()
             .get(dir.offset + if dir.survivors { bitmap } else { 0 }..dir.offset + dir.len)
             .ok_or(leaf.corrupt("a block is shorter than its bitmap"))?;
-        let out =
-            self.arena.get_mut(self.used..self.used + with_bitmap).ok_or(Error::Full)?;
+        let out = self
+            .arena
+            .get_mut(self.used..self.used + with_bitmap)
+            .ok_or(Error::Full)?;
         let (head, tail) = out.split_at_mut(bitmap);
         head.copy_from_slice(&self.dead[..bitmap]);
         tail.copy_from_slice(columns);
@@ -653,11 +702,7 @@ impl<const V: usize> EditScratch<V> {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if a block does not decode.
-    pub fn for_each(
-        &self,
-        leaf: &LeafView<'_, V>,
-        visit: &mut dyn FnMut(Pos<V>),
-    ) -> Result<()> {
+    pub fn for_each(&self, leaf: &LeafView<'_, V>, visit: &mut dyn FnMut(Pos<V>)) -> Result<()> {
         let mut columns = Entries::default();
         let mut delta = self.delta.iter().copied().peekable();
         for index in 0..leaf.blocks() {
@@ -820,7 +865,11 @@ impl<const V: usize> EditScratch<V> {
             .and_then(|piece| self.piece_view(piece, leaf.page()))
             .map(|view| view.pos(view.len() - 1))
             .ok_or(leaf.corrupt("a block does not decode"))?;
-        let separator = if before.same_key(&first) { first } else { first.key_start() };
+        let separator = if before.same_key(&first) {
+            first
+        } else {
+            first.key_start()
+        };
         if before >= separator {
             return Err(leaf.corrupt("blocks are out of order"));
         }
@@ -888,7 +937,9 @@ impl<const V: usize> EditScratch<V> {
         let mut seen = 0;
         let mut middle = 0;
         while middle < dir.n && (seen == 0 || seen + 8 <= half) {
-            seen += (middle..dir.n.min(middle + 8)).filter(|&i| view.survives(i)).count();
+            seen += (middle..dir.n.min(middle + 8))
+                .filter(|&i| view.survives(i))
+                .count();
             middle += 8;
         }
         if middle >= dir.n || seen == view.live() {
@@ -897,12 +948,17 @@ impl<const V: usize> EditScratch<V> {
         let columns = dir.offset + bitmap..dir.offset + dir.len;
         for (from, to) in [(0, middle), (middle, dir.n)] {
             let live = (from..to).filter(|&i| view.survives(i)).count();
-            let bits = leaf.page().get(dir.offset + from / 8..dir.offset + to.div_ceil(8));
+            let bits = leaf
+                .page()
+                .get(dir.offset + from / 8..dir.offset + to.div_ceil(8));
             let (Some(bits), Some(columns)) = (bits, leaf.page().get(columns.clone())) else {
                 return Err(leaf.corrupt("a block is shorter than its bitmap"));
             };
             let len = bits.len() + columns.len();
-            let out = self.arena.get_mut(self.used..self.used + len).ok_or(Error::Full)?;
+            let out = self
+                .arena
+                .get_mut(self.used..self.used + len)
+                .ok_or(Error::Full)?;
             let (head, tail) = out.split_at_mut(bits.len());
             head.copy_from_slice(bits);
             tail.copy_from_slice(columns);
@@ -957,9 +1013,14 @@ pub fn write_pieces<const V: usize>(
     let (mut entries, mut reserve) = (0, 0);
     for (index, piece) in pieces.iter().enumerate() {
         let source = if piece.arena { arena } else { old };
-        let bytes = source.get(piece.at..piece.at + piece.len).ok_or(Error::Full)?;
+        let bytes = source
+            .get(piece.at..piece.at + piece.len)
+            .ok_or(Error::Full)?;
         upper = upper.checked_sub(piece.len).ok_or(Error::Full)?;
-        image.get_mut(upper..upper + piece.len).ok_or(Error::Full)?.copy_from_slice(bytes);
+        image
+            .get_mut(upper..upper + piece.len)
+            .ok_or(Error::Full)?
+            .copy_from_slice(bytes);
         let dir = DirEntry {
             first: piece.first,
             offset: upper,

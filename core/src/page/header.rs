@@ -17,6 +17,11 @@ pub const FORMAT_VERSION: u8 = 1;
 pub const FLAG_SPLIT_INCOMPLETE: u8 = 1;
 /// The page's high fence is +infinity.
 pub const FLAG_HIGH_INFINITE: u8 = 2;
+/// A free page that was an inner page, and may not be used yet: see
+/// [`Header::reusable`].
+pub const FLAG_HELD_BACK: u8 = 4;
+/// A page held back that a VACUUM has met since it was freed.
+pub const FLAG_AGED: u8 = 8;
 
 const MAGIC: u32 = 0x4e45_4d4f; // "OMEN"
 const LAYOUT_VERSION: u16 = 4; // PG_PAGE_LAYOUT_VERSION
@@ -95,6 +100,22 @@ impl Header {
         self.flags & FLAG_SPLIT_INCOMPLETE != 0
     }
 
+    /// Whether the page may be put to use.
+    ///
+    /// A writer that looks for the parent of a leaf it has locked waits for
+    /// inner pages with that lock in hand. If one of them could meanwhile be
+    /// freed and become a leaf, whose owner waits for the first leaf, both would
+    /// wait forever. So freed inner pages are held back until a later VACUUM
+    /// has locked every leaf: then no such writer is left.
+    #[must_use]
+    pub fn reusable(&self) -> bool {
+        match self.kind {
+            Kind::New => true,
+            Kind::Free => self.flags & FLAG_HELD_BACK == 0,
+            _ => false,
+        }
+    }
+
     /// Whether the page is the last of its level.
     #[must_use]
     pub fn high_infinite(&self) -> bool {
@@ -137,7 +158,9 @@ pub fn header(page: &[u8], block: Block) -> Result<Header> {
     }
     let version = page.get(special + S_VERSION).copied().unwrap_or(0);
     if version != FORMAT_VERSION {
-        return Err(Error::Version { found: u32::from(version) });
+        return Err(Error::Version {
+            found: u32::from(version),
+        });
     }
     if lower < PAGE_HEADER || lower > upper || upper > special {
         return Err(corrupt("page header is inconsistent"));
@@ -154,12 +177,18 @@ pub fn header(page: &[u8], block: Block) -> Result<Header> {
     if (kind == Kind::Inner) != (level > 0) {
         return Err(corrupt("level does not fit the kind of page"));
     }
+    let flags = page.get(special + S_FLAGS).copied().unwrap_or(0);
+    let right = get_u32(page, special + S_RIGHT);
+    let last = flags & FLAG_HIGH_INFINITE != 0;
+    if matches!(kind, Kind::Leaf | Kind::Inner) && last != (right == INVALID_BLOCK) {
+        return Err(corrupt("high fence and right link contradict each other"));
+    }
     Ok(Header {
         kind,
         level,
-        flags: page.get(special + S_FLAGS).copied().unwrap_or(0),
+        flags,
         left: get_u32(page, special + S_LEFT),
-        right: get_u32(page, special + S_RIGHT),
+        right,
         generation: get_u32(page, special + S_GENERATION),
         lower,
         upper,
@@ -187,7 +216,11 @@ pub(crate) fn init(page: &mut [u8], kind: Kind, level: u8, generation: u32) {
     put_u32(page, special + S_RIGHT, INVALID_BLOCK);
     put_u32(page, special + S_GENERATION, generation);
     put_u32(page, special + S_MAGIC, MAGIC);
-    for (at, value) in [(S_KIND, kind.code()), (S_LEVEL, level), (S_VERSION, FORMAT_VERSION)] {
+    for (at, value) in [
+        (S_KIND, kind.code()),
+        (S_LEVEL, level),
+        (S_VERSION, FORMAT_VERSION),
+    ] {
         if let Some(byte) = page.get_mut(special + at) {
             *byte = value;
         }

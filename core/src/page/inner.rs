@@ -6,7 +6,7 @@
 
 use super::block::{BlockView, encode_block, max_block_entries};
 use super::bytes::{get_u16, read_pos};
-use super::header::{self, Header, Kind, PAGE_HEADER, SPECIAL, header, set_left, set_right};
+use super::header::{self, Header, Kind, PAGE_HEADER, SPECIAL, set_left, set_right};
 use super::leaf::{
     DirEntry, LeafFrame, counts_at, dir_at, dir_bytes, set_high, write_counts, write_dir,
 };
@@ -55,7 +55,12 @@ impl<'a, const V: usize> InnerView<'a, V> {
         if blocks == 0 || dir_at::<V>() + blocks * dir_bytes::<V>() != header.lower {
             return Err(corrupt("inner page counts do not fit the page"));
         }
-        Ok(Self { page, block, header, blocks })
+        Ok(Self {
+            page,
+            block,
+            header,
+            blocks,
+        })
     }
 
     /// The page's header.
@@ -83,7 +88,10 @@ impl<'a, const V: usize> InnerView<'a, V> {
     /// Error for damage found on this page.
     #[must_use]
     pub fn corrupt(&self, what: &'static str) -> Error {
-        Error::Corrupt { block: self.block, what }
+        Error::Corrupt {
+            block: self.block,
+            what,
+        }
     }
 
     fn view(&self, index: usize) -> Result<(Pos<V>, BlockView<'a, V>)> {
@@ -124,7 +132,11 @@ impl<'a, const V: usize> InnerView<'a, V> {
         }
         let (_, view) = self.view(from.saturating_sub(1))?;
         let at = view.lower_bound(target);
-        let at = if at < view.len() && view.pos(at) == *target { at } else { at.wrapping_sub(1) };
+        let at = if at < view.len() && view.pos(at) == *target {
+            at
+        } else {
+            at.wrapping_sub(1)
+        };
         if at >= view.len() {
             return Err(self.corrupt("no child covers a position of the page"));
         }
@@ -151,7 +163,9 @@ impl<'a, const V: usize> InnerView<'a, V> {
             index = from;
         }
         let (_, view) = self.view(index.saturating_sub(1))?;
-        let at = target.map_or(view.len(), |t| view.lower_bound(t)).wrapping_sub(1);
+        let at = target
+            .map_or(view.len(), |t| view.lower_bound(t))
+            .wrapping_sub(1);
         if at >= view.len() {
             return Err(self.corrupt("no child lies below a position of the page"));
         }
@@ -216,8 +230,15 @@ pub fn write_inner<const V: usize>(
             entries[i] = *pos;
             children[i] = u64::from(*child);
         }
-        let len = encode_block(&entries[..part.len()], Some(&children[..part.len()]), &mut bytes)?;
-        upper = upper.checked_sub(len).filter(|&upper| upper >= lower).ok_or(Error::Full)?;
+        let len = encode_block(
+            &entries[..part.len()],
+            Some(&children[..part.len()]),
+            &mut bytes,
+        )?;
+        upper = upper
+            .checked_sub(len)
+            .filter(|&upper| upper >= lower)
+            .ok_or(Error::Full)?;
         image
             .get_mut(upper..upper + len)
             .ok_or(Error::Full)?
@@ -236,12 +257,4 @@ pub fn write_inner<const V: usize>(
     header::set_upper(image, upper);
     header::set_lower(image, lower);
     Ok(())
-}
-
-/// Reads a page that must be an inner page.
-///
-/// # Errors
-/// [`Error::Corrupt`] if it is not.
-pub fn read_inner<const V: usize>(page: &[u8], block: Block) -> Result<InnerView<'_, V>> {
-    InnerView::parse(page, block, header(page, block)?)
 }

@@ -100,7 +100,14 @@ impl<'a, const V: usize> LeafView<'a, V> {
         if lower != header.lower || lower + reserve > header.upper {
             return Err(corrupt("leaf counts do not fit the page"));
         }
-        Ok(Self { page, block, header, blocks, delta, reserve })
+        Ok(Self {
+            page,
+            block,
+            header,
+            blocks,
+            delta,
+            reserve,
+        })
     }
 
     /// Reads a page that must be a leaf.
@@ -126,7 +133,10 @@ impl<'a, const V: usize> LeafView<'a, V> {
     /// Error for damage found on this page.
     #[must_use]
     pub fn corrupt(&self, what: &'static str) -> Error {
-        Error::Corrupt { block: self.block, what }
+        Error::Corrupt {
+            block: self.block,
+            what,
+        }
     }
 
     /// Low fence, inclusive.
@@ -327,7 +337,11 @@ pub(crate) fn write_dir<const V: usize>(page: &mut [u8], index: usize, dir: &Dir
     put_u16(page, fields, short(dir.offset));
     put_u16(page, fields + 2, short(dir.len));
     put_u16(page, fields + 4, short(dir.n));
-    put_u16(page, fields + 6, short(dir.skip) | if dir.survivors { SURVIVORS } else { 0 });
+    put_u16(
+        page,
+        fields + 6,
+        short(dir.skip) | if dir.survivors { SURVIVORS } else { 0 },
+    );
 }
 
 pub(crate) fn write_counts<const V: usize>(
@@ -337,7 +351,19 @@ pub(crate) fn write_counts<const V: usize>(
     blocks: usize,
 ) {
     let at = counts_at::<V>();
-    put_u32(page, at + C_ENTRIES, u32::try_from(entries).unwrap_or(u32::MAX));
-    put_u16(page, at + C_RESERVE, u16::try_from(reserve).unwrap_or(u16::MAX));
-    put_u16(page, at + C_BLOCKS, u16::try_from(blocks).unwrap_or(u16::MAX));
+    put_u32(
+        page,
+        at + C_ENTRIES,
+        u32::try_from(entries).unwrap_or(u32::MAX),
+    );
+    put_u16(
+        page,
+        at + C_RESERVE,
+        u16::try_from(reserve).unwrap_or(u16::MAX),
+    );
+    put_u16(
+        page,
+        at + C_BLOCKS,
+        u16::try_from(blocks).unwrap_or(u16::MAX),
+    );
 }

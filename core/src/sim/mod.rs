@@ -53,18 +53,26 @@ impl World {
     fn check_order(&self, actor: usize, block: Block) {
         let header = |block: Block| {
             let page = self.pages.get(block as usize)?;
-            page::header(&page.bytes, block).ok().filter(|h| h.kind != Kind::New)
+            page::header(&page.bytes, block)
+                .ok()
+                .filter(|h| h.kind != Kind::New)
         };
         let Some(wanted) = header(block) else { return };
         let in_order = wanted.kind == Kind::Meta
-            || self.held[actor].iter().filter_map(|(held, _)| header(*held)).all(|held| {
-                wanted.level > held.level
-                    || self.held[actor].iter().any(|(b, _)| {
-                        header(*b).is_some_and(|h| h.right == block && h.level == wanted.level)
-                    }) && wanted.level == held.level
-            });
+            || self.held[actor]
+                .iter()
+                .filter_map(|(held, _)| header(*held))
+                .all(|held| {
+                    wanted.level > held.level
+                        || self.held[actor].iter().any(|(b, _)| {
+                            header(*b).is_some_and(|h| h.right == block && h.level == wanted.level)
+                        }) && wanted.level == held.level
+                });
         let held = &self.held[actor];
-        assert!(in_order, "waits for page {block}, {wanted:?}, with locks on {held:?}");
+        assert!(
+            in_order,
+            "waits for page {block}, {wanted:?}, with locks on {held:?}"
+        );
     }
 }
 
@@ -91,7 +99,12 @@ impl SimStore {
             damaged: false,
             held: vec![Vec::new()],
         };
-        Self { world: Arc::new(Mutex::new(world)), scheduler: None, actor: 0, page_size }
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            scheduler: None,
+            actor: 0,
+            page_size,
+        }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -135,10 +148,20 @@ impl SimStore {
     #[must_use]
     pub fn recover(&self) -> Self {
         let fresh = Self::new(self.page_size);
-        let pages = self.world().pages.iter().map(|page| page.bytes.clone()).collect::<Vec<_>>();
+        let pages = self
+            .world()
+            .pages
+            .iter()
+            .map(|page| page.bytes.clone())
+            .collect::<Vec<_>>();
         fresh.world().pages = pages
             .into_iter()
-            .map(|bytes| SimPage { bytes, readers: 0, writer: false, pins: 0 })
+            .map(|bytes| SimPage {
+                bytes,
+                readers: 0,
+                writer: false,
+                pins: 0,
+            })
             .collect();
         fresh
     }
@@ -146,7 +169,10 @@ impl SimStore {
     /// The bytes of a page, whatever locks it has.
     #[must_use]
     pub fn bytes(&self, block: Block) -> Option<Vec<u8>> {
-        self.world().pages.get(block as usize).map(|page| page.bytes.as_ref().clone())
+        self.world()
+            .pages
+            .get(block as usize)
+            .map(|page| page.bytes.as_ref().clone())
     }
 
     /// Overwrites a page without a record: damage.
@@ -177,7 +203,10 @@ impl SimStore {
                 return Err(Error::Stopped);
             }
             world.locks += 1;
-            assert!(world.locks <= world.most_locks, "so many locks that it looks like a circle");
+            assert!(
+                world.locks <= world.most_locks,
+                "so many locks that it looks like a circle"
+            );
             let held = &world.held[self.actor];
             let conditional = matches!(mode, Mode::TryCleanup | Mode::TryExclusive);
             if held.iter().any(|(b, _)| *b == block) {
@@ -199,7 +228,9 @@ impl SimStore {
             if !world.damaged && !conditional {
                 world.check_order(self.actor, block);
             }
-            let Some(page) = world.pages.get_mut(block as usize) else { return Ok(None) };
+            let Some(page) = world.pages.get_mut(block as usize) else {
+                return Ok(None);
+            };
             let free = match mode {
                 Mode::Share => !page.writer,
                 Mode::Exclusive | Mode::TryExclusive => !page.writer && page.readers == 0,
@@ -215,7 +246,12 @@ impl SimStore {
                 }
                 let bytes = page.bytes.clone();
                 world.held[self.actor].push((block, exclusive));
-                return Ok(Some(SimGuard { store: self.clone(), block, exclusive, bytes }));
+                return Ok(Some(SimGuard {
+                    store: self.clone(),
+                    block,
+                    exclusive,
+                    bytes,
+                }));
             }
             if conditional {
                 return Ok(None);
@@ -287,7 +323,10 @@ impl PageGuard for SimGuard {
     }
 
     fn into_pin(self) -> SimPin {
-        let pin = SimPin { store: self.store.clone(), block: self.block };
+        let pin = SimPin {
+            store: self.store.clone(),
+            block: self.block,
+        };
         self.store.release(self.block, self.exclusive, true);
         // The pin of the guard is the pin's now.
         core::mem::forget(self);
@@ -322,9 +361,19 @@ impl Record for SimRecord {
     type Exclusive = SimGuard;
 
     fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
-        assert!(page.exclusive, "page {} is not exclusively locked", page.block);
-        assert!(self.images.len() < RECORD_PAGES, "too many pages in a record");
-        assert!(self.images.iter().all(|(b, ..)| *b != page.block), "registered twice");
+        assert!(
+            page.exclusive,
+            "page {} is not exclusively locked",
+            page.block
+        );
+        assert!(
+            self.images.len() < RECORD_PAGES,
+            "too many pages in a record"
+        );
+        assert!(
+            self.images.iter().all(|(b, ..)| *b != page.block),
+            "registered twice"
+        );
         let bytes = self.store.bytes(page.block).unwrap_or_default();
         self.images.push((page.block, image, bytes));
         Ok(self.images.len() - 1)
@@ -340,15 +389,20 @@ impl Record for SimRecord {
             return Err(Error::Stopped);
         }
         for (block, mode, mut bytes) in self.images {
-            let known = world.held[self.store.actor].iter().any(|(b, e)| *b == block && *e);
-            assert!(known, "page {block} was unlocked before its record was committed");
+            let known = world.held[self.store.actor]
+                .iter()
+                .any(|(b, e)| *b == block && *e);
+            assert!(
+                known,
+                "page {block} was unlocked before its record was committed"
+            );
             let header = page::header(&bytes, block).expect("a record writes a sound page");
             // Generic WAL zeroes the hole.
             if header.kind != Kind::New {
                 bytes[header.lower..header.upper].fill(0);
             }
             let old = page::header(&world.pages[block as usize].bytes, block);
-            let unknown = matches!(old.map(|h| h.kind), Ok(Kind::New | Kind::Free));
+            let unknown = old.is_ok_and(|h| h.reusable());
             assert!(
                 !unknown || mode == Image::Full,
                 "page {block} is new to recovery, and not logged in full"
@@ -393,9 +447,11 @@ impl PageStore for SimStore {
 
     fn allocate(&self) -> Result<SimGuard> {
         loop {
-            let Some(block) = self.world().free.pop() else { break };
+            let Some(block) = self.world().free.pop() else {
+                break;
+            };
             if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
-                && matches!(page::header(&guard, block)?.kind, Kind::Free | Kind::New)
+                && page::header(&guard, block)?.reusable()
             {
                 return Ok(guard);
             }
@@ -406,11 +462,21 @@ impl PageStore for SimStore {
         }
         let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
         let bytes = Arc::new(vec![0; self.page_size]);
-        let page = SimPage { bytes: bytes.clone(), readers: 0, writer: true, pins: 1 };
+        let page = SimPage {
+            bytes: bytes.clone(),
+            readers: 0,
+            writer: true,
+            pins: 1,
+        };
         world.pages.push(page);
         world.held[self.actor].push((block, true));
         drop(world);
-        Ok(SimGuard { store: self.clone(), block, exclusive: true, bytes })
+        Ok(SimGuard {
+            store: self.clone(),
+            block,
+            exclusive: true,
+            bytes,
+        })
     }
 
     fn note_free(&self, block: Block) -> Result<()> {
@@ -422,12 +488,19 @@ impl PageStore for SimStore {
     }
 
     fn begin(&self) -> Result<SimRecord> {
-        Ok(SimRecord { store: self.clone(), images: Vec::new() })
+        Ok(SimRecord {
+            store: self.clone(),
+            images: Vec::new(),
+        })
     }
 
     fn breathe(&self) -> Result<()> {
         self.yield_turn();
-        if Self::stopped(&self.world()) { Err(Error::Stopped) } else { Ok(()) }
+        if Self::stopped(&self.world()) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -445,7 +518,12 @@ impl crate::tree::PageSink for SimSink {
         assert!(index <= world.pages.len(), "pages are written in order");
         let bytes = Arc::new(page.to_vec());
         if index == world.pages.len() {
-            world.pages.push(SimPage { bytes, readers: 0, writer: false, pins: 0 });
+            world.pages.push(SimPage {
+                bytes,
+                readers: 0,
+                writer: false,
+                pins: 0,
+            });
         } else {
             world.pages[index].bytes = bytes;
         }

@@ -44,11 +44,16 @@ impl Scheduler {
 
     fn wait(&self, actor: usize, mut turn: MutexGuard<'_, Turn>) {
         while turn.current != actor && !turn.failed {
-            turn = self.wake[actor].wait(turn).unwrap_or_else(PoisonError::into_inner);
+            turn = self.wake[actor]
+                .wait(turn)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         let failed = turn.failed;
         drop(turn);
-        assert!(!failed || std::thread::panicking(), "actors wait for each other, or one failed");
+        assert!(
+            !failed || std::thread::panicking(),
+            "actors wait for each other, or one failed"
+        );
     }
 
     /// A point where another actor may run.
@@ -109,7 +114,12 @@ pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
     let n = actors.len();
     let mut rng = Rng::new(seed);
     let current = rng.index(n);
-    let turn = Turn { states: vec![State::Ready; n], current, rng, failed: false };
+    let turn = Turn {
+        states: vec![State::Ready; n],
+        current,
+        rng,
+        failed: false,
+    };
     let scheduler = Arc::new(Scheduler {
         turn: Mutex::new(turn),
         wake: (0..n).map(|_| Condvar::new()).collect(),

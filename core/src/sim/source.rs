@@ -1,8 +1,8 @@
 //! Entries to try an index with: keys of many patterns, TIDs of many heaps.
 
+use super::Rng;
 use crate::Pos;
 use crate::key::{TID_END, Tid};
-use super::Rng;
 use std::collections::BTreeSet;
 
 /// How keys arrive.
@@ -70,8 +70,13 @@ pub enum Rows {
 }
 
 /// All kinds of heaps.
-pub const ALL_ROWS: [Rows; 5] =
-    [Rows::Heap(226), Rows::Heap(1), Rows::Scattered, Rows::Odd, Rows::Max];
+pub const ALL_ROWS: [Rows; 5] = [
+    Rows::Heap(226),
+    Rows::Heap(1),
+    Rows::Scattered,
+    Rows::Odd,
+    Rows::Max,
+];
 
 /// How the lanes behind the first depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +109,14 @@ impl Source {
     /// A stream of entries without NULLs.
     #[must_use]
     pub fn new(keys: Keys, rows: Rows, seed: u64) -> Self {
-        Self { keys, rows, lanes: Lanes::First, nulls: 0, arrived: 0, rng: Rng::new(seed) }
+        Self {
+            keys,
+            rows,
+            lanes: Lanes::First,
+            nulls: 0,
+            arrived: 0,
+            rng: Rng::new(seed),
+        }
     }
 
     fn key(&mut self) -> u64 {
@@ -128,7 +140,11 @@ impl Source {
             }
             Keys::Clustered => rng.below(20) * (u64::MAX / 20) + rng.below(3000),
             Keys::Timestamps => {
-                let late = if rng.once_in(20) { rng.below(5_000_000) } else { 0 };
+                let late = if rng.once_in(20) {
+                    rng.below(5_000_000)
+                } else {
+                    0
+                };
                 (1_u64 << 62) + i * 1000 + rng.below(900) - late
             }
             Keys::Dense => (i * 40_503) & 0xffff,
@@ -153,11 +169,19 @@ impl Source {
         self.arrived += 1;
         let tid = self.tid();
         if self.nulls > 0 && self.rng.once_in(self.nulls) {
-            return Pos { rank: 1, vals: [u64::MAX; V], tid };
+            return Pos {
+                rank: 1,
+                vals: [u64::MAX; V],
+                tid,
+            };
         }
         let mut vals = [0; V];
         let key = self.key();
-        let at = if matches!(self.lanes, Lanes::Last) { V - 1 } else { 0 };
+        let at = if matches!(self.lanes, Lanes::Last) {
+            V - 1
+        } else {
+            0
+        };
         for (lane, val) in vals.iter_mut().enumerate() {
             *val = match self.lanes {
                 _ if lane == at => key,
@@ -171,11 +195,7 @@ impl Source {
 
     /// The next `n` entries that are not in `known`, in the order of arrival;
     /// fewer where the pattern has no more.
-    pub fn fresh<const V: usize>(
-        &mut self,
-        n: usize,
-        known: &BTreeSet<Pos<V>>,
-    ) -> Vec<Pos<V>> {
+    pub fn fresh<const V: usize>(&mut self, n: usize, known: &BTreeSet<Pos<V>>) -> Vec<Pos<V>> {
         let mut taken = BTreeSet::new();
         let mut fresh = Vec::new();
         for _ in 0..4 * n {
@@ -189,6 +209,10 @@ impl Source {
 
     /// The first `n` entries, sorted, without doubles.
     pub fn sorted<const V: usize>(&mut self, n: usize) -> Vec<Pos<V>> {
-        (0..n).map(|_| self.entry()).collect::<BTreeSet<_>>().into_iter().collect()
+        (0..n)
+            .map(|_| self.entry())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 }

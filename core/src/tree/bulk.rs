@@ -69,7 +69,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
     pub fn new(mut sink: K, options: BulkOptions) -> Result<Self> {
         let size = sink.page_size();
         let mut image = Vec::new();
-        image.try_reserve_exact(size).map_err(|_| Error::OutOfMemory { bytes: size })?;
+        image
+            .try_reserve_exact(size)
+            .map_err(|_| Error::OutOfMemory { bytes: size })?;
         image.resize(size, 0);
         sink.put(0, &image)?;
         Ok(Self {
@@ -114,7 +116,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
     /// the making if that is full.
     fn seal_block(&mut self) -> Result<()> {
         let target = self.target();
-        let Some(first) = self.edit.first_pending() else { return Ok(()) };
+        let Some(first) = self.edit.first_pending() else {
+            return Ok(());
+        };
         if self.edit.footprint() > target {
             self.write_leaf(self.edit.pieces().len(), Some(first))?;
         }
@@ -139,15 +143,26 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
             low: self.low,
             high,
             flags: 0,
-            left: if self.next == 1 { INVALID_BLOCK } else { self.next - 1 },
-            right: if high.is_some() { self.next + 1 } else { INVALID_BLOCK },
+            left: if self.next == 1 {
+                INVALID_BLOCK
+            } else {
+                self.next - 1
+            },
+            right: if high.is_some() {
+                self.next + 1
+            } else {
+                INVALID_BLOCK
+            },
             generation: 0,
         };
         self.image.fill(0);
-        self.edit.write(&[], 0..pieces, &[], &frame, &mut self.image)?;
+        self.edit
+            .write(&[], 0..pieces, &[], &frame, &mut self.image)?;
         self.sink.put(self.next, &self.image)?;
         let bytes = size_of::<(Pos<V>, Block)>();
-        self.items.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+        self.items
+            .try_reserve(1)
+            .map_err(|_| Error::OutOfMemory { bytes })?;
         self.items.push((self.low, self.next));
         self.edit.drop_pieces(pieces);
         self.next = self.next.checked_add(1).ok_or(Error::Full)?;
@@ -202,7 +217,11 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         self.image.fill(0);
         write_meta(&mut self.image, &meta);
         self.sink.put(0, &self.image)?;
-        let result = BulkResult { entries: self.entries, leaves, pages: self.next };
+        let result = BulkResult {
+            entries: self.entries,
+            leaves,
+            pages: self.next,
+        };
         Ok((result, self.sink))
     }
 
@@ -213,8 +232,13 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         }
         let bytes = self.items.len() * 8;
         let mut keys = Vec::new();
-        keys.try_reserve_exact(self.items.len()).map_err(|_| Error::OutOfMemory { bytes })?;
-        keys.extend(self.items.iter().map(|(low, _)| low.vals.first().copied().unwrap_or(0)));
+        keys.try_reserve_exact(self.items.len())
+            .map_err(|_| Error::OutOfMemory { bytes })?;
+        keys.extend(
+            self.items
+                .iter()
+                .map(|(low, _)| low.vals.first().copied().unwrap_or(0)),
+        );
         Model::train(self.options.model, &keys).map(Some)
     }
 
@@ -234,8 +258,16 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
                     low,
                     high: behind.map(|(low, _)| *low),
                     flags: 0,
-                    left: if from == 0 { INVALID_BLOCK } else { self.next - 1 },
-                    right: if behind.is_some() { self.next + 1 } else { INVALID_BLOCK },
+                    left: if from == 0 {
+                        INVALID_BLOCK
+                    } else {
+                        self.next - 1
+                    },
+                    right: if behind.is_some() {
+                        self.next + 1
+                    } else {
+                        INVALID_BLOCK
+                    },
                     generation: 0,
                 };
                 self.image.fill(0);
@@ -247,7 +279,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
                 }
             }
             self.sink.put(self.next, &self.image)?;
-            parents.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes })?;
+            parents
+                .try_reserve(1)
+                .map_err(|_| Error::OutOfMemory { bytes })?;
             parents.push((low, self.next));
             self.next = self.next.checked_add(1).ok_or(Error::Full)?;
             from += count;
@@ -264,10 +298,19 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         meta.model_bytes = u32::try_from(blob.len()).map_err(|_| Error::Full)?;
         let pages = blob.len().div_ceil(chunk);
         for (sequence, body) in blob.chunks(chunk).enumerate() {
-            let next = if sequence + 1 < pages { self.next + 1 } else { INVALID_BLOCK };
+            let next = if sequence + 1 < pages {
+                self.next + 1
+            } else {
+                INVALID_BLOCK
+            };
             let sequence = u32::try_from(sequence).map_err(|_| Error::Full)?;
             self.image.fill(0);
-            let part = ModelPage { version: 1, sequence, next, body };
+            let part = ModelPage {
+                version: 1,
+                sequence,
+                next,
+                body,
+            };
             write_model_page(&mut self.image, 0, &part);
             self.sink.put(self.next, &self.image)?;
             self.next = self.next.checked_add(1).ok_or(Error::Full)?;

@@ -42,7 +42,10 @@ pub fn check<S: PageStore, const V: usize>(
     visit: &mut dyn FnMut(Pos<V>),
 ) -> Result<CheckReport> {
     let meta = tree.meta()?;
-    let mut report = CheckReport { height: meta.root_level, ..CheckReport::default() };
+    let mut report = CheckReport {
+        height: meta.root_level,
+        ..CheckReport::default()
+    };
     let mut seen = HashSet::from([0]);
     let mut first = meta.root;
     // Children that the level above lists.
@@ -52,7 +55,10 @@ pub fn check<S: PageStore, const V: usize>(
         let members = level_members(tree, level, first, &mut seen, &mut children, &mut report)?;
         let mut due = listed.iter();
         for member in &members {
-            let corrupt = |what| Error::Corrupt { block: member.block, what };
+            let corrupt = |what| Error::Corrupt {
+                block: member.block,
+                what,
+            };
             if !member.linked {
                 if listed.iter().any(|(_, child)| *child == member.block) {
                     return Err(corrupt("a page has the downlink that its split still owes"));
@@ -66,7 +72,10 @@ pub fn check<S: PageStore, const V: usize>(
         }
         if let Some((_, child)) = due.next() {
             let what = "a parent points to a page that is not on its level";
-            return Err(Error::Corrupt { block: *child, what });
+            return Err(Error::Corrupt {
+                block: *child,
+                what,
+            });
         }
         if level > 0 {
             first = children.first().map_or(INVALID_BLOCK, |(_, child)| *child);
@@ -101,8 +110,10 @@ fn level_members<S: PageStore, const V: usize>(
         if !seen.insert(block) {
             return Err(corrupt("a page is reached twice"));
         }
-        let guard =
-            tree.store().read(block)?.ok_or(corrupt("a link leads out of the index"))?;
+        let guard = tree
+            .store()
+            .read(block)?
+            .ok_or(corrupt("a link leads out of the index"))?;
         let header = page::header(&guard, block)?;
         let kind = if level == 0 { Kind::Leaf } else { Kind::Inner };
         if header.kind != kind || header.level != level {
@@ -123,8 +134,12 @@ fn level_members<S: PageStore, const V: usize>(
             view.load(children)?;
             let items = children.get(from..).unwrap_or(&[]);
             let ordered = items.windows(2).all(|pair| pair[0].0 < pair[1].0)
-                && items.first().is_some_and(|(separator, _)| *separator == low)
-                && items.last().is_some_and(|(s, _)| high.is_none_or(|high| *s < high));
+                && items
+                    .first()
+                    .is_some_and(|(separator, _)| *separator == low)
+                && items
+                    .last()
+                    .is_some_and(|(s, _)| high.is_none_or(|high| *s < high));
             if !ordered {
                 return Err(corrupt("separators are out of order"));
             }
@@ -190,7 +205,9 @@ fn check_leaf<S: PageStore, const V: usize>(
         }
     }
     if upper != leaf.header().upper || reserve != leaf.reserve() {
-        return Err(corrupt("the bounds of the blocks are not what the header says"));
+        return Err(corrupt(
+            "the bounds of the blocks are not what the header says",
+        ));
     }
     if entries.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(corrupt("entries are out of order"));
@@ -205,7 +222,9 @@ fn check_leaf<S: PageStore, const V: usize>(
     }
     let (low, high) = (leaf.low(), leaf.high());
     if entries.first().is_some_and(|first| *first < low)
-        || entries.last().is_some_and(|last| high.is_some_and(|high| *last >= high))
+        || entries
+            .last()
+            .is_some_and(|last| high.is_some_and(|high| *last >= high))
     {
         return Err(corrupt("an entry lies outside of the fences"));
     }
@@ -226,7 +245,10 @@ fn check_rest<S: PageStore, const V: usize>(
         if !seen.insert(block) {
             return Err(corrupt("a model page is reached twice"));
         }
-        let guard = tree.store().read(block)?.ok_or(corrupt("a model page is gone"))?;
+        let guard = tree
+            .store()
+            .read(block)?
+            .ok_or(corrupt("a model page is gone"))?;
         let part = page::read_model_page(&guard, block)?
             .filter(|part| part.version == meta.model_version)
             .ok_or(corrupt("the model chain leads to another page"))?;
@@ -234,13 +256,18 @@ fn check_rest<S: PageStore, const V: usize>(
         block = part.next;
     }
     if length != meta.model_bytes as usize {
-        return Err(Error::Corrupt { block: 0, what: "the model has another length" });
+        return Err(Error::Corrupt {
+            block: 0,
+            what: "the model has another length",
+        });
     }
     for block in 0..tree.store().pages()? {
         if seen.contains(&block) {
             continue;
         }
-        let Some(guard) = tree.store().read(block)? else { continue };
+        let Some(guard) = tree.store().read(block)? else {
+            continue;
+        };
         let orphan = match page::header(&guard, block)?.kind {
             Kind::New | Kind::Free => false,
             Kind::Model => page::read_model_page(&guard, block)?
@@ -248,7 +275,10 @@ fn check_rest<S: PageStore, const V: usize>(
             _ => true,
         };
         if orphan {
-            return Err(Error::Corrupt { block, what: "a page in use is not part of the tree" });
+            return Err(Error::Corrupt {
+                block,
+                what: "a page in use is not part of the tree",
+            });
         }
     }
     Ok(())

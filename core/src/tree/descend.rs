@@ -16,6 +16,15 @@ pub(crate) enum Target<const V: usize> {
     Below(Option<Pos<V>>),
 }
 
+/// A page to look at, and what it is expected to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pointer<const V: usize> {
+    pub block: Block,
+    pub level: u8,
+    /// Its low fence, if that is known.
+    pub low: Option<Pos<V>>,
+}
+
 /// What a page is to somebody who looks for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
@@ -39,8 +48,8 @@ pub(crate) fn fences<const V: usize>(page: &[u8], header: &Header) -> (Pos<V>, O
     (low, high)
 }
 
-/// Judges a page on arrival. `from`: the high fence of the left sibling, if the
-/// page was reached by a right link.
+/// Judges a page on arrival. `from` is its low fence, as the pointer that led to
+/// it promised: the separator of a downlink, the high fence of the left sibling.
 pub(crate) fn arrive<const V: usize>(
     page: &[u8],
     header: &Header,
@@ -58,11 +67,11 @@ pub(crate) fn arrive<const V: usize>(
         Target::Below(Some(end)) => (end <= low, high.is_some_and(|high| high < end)),
         Target::Below(None) => (false, high.is_some()),
     };
-    if left_of_it {
+    if left_of_it || from.is_some_and(|from| from != low) {
         Arrival::Stale
     } else if !right_of_it {
         Arrival::Owns
-    } else if from.is_some_and(|from| from != low) || header.right == INVALID_BLOCK {
+    } else if header.right == INVALID_BLOCK {
         Arrival::Stale
     } else {
         Arrival::Right(header.right)
@@ -71,17 +80,23 @@ pub(crate) fn arrive<const V: usize>(
 
 /// Where a walk along a level ended.
 enum Walk<G> {
-    Owner { page: G, header: Header, hops: usize },
-    Stale { block: Block },
+    Owner {
+        page: G,
+        header: Header,
+        hops: usize,
+    },
+    Stale {
+        block: Block,
+    },
 }
 
 impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// Reads the meta page.
     pub(crate) fn meta(&self) -> Result<Meta> {
-        let page = self
-            .store
-            .read(0)?
-            .ok_or(Error::Corrupt { block: 0, what: "the index has no meta page" })?;
+        let page = self.store.read(0)?.ok_or(Error::Corrupt {
+            block: 0,
+            what: "the index has no meta page",
+        })?;
         page::read_meta(&page)
     }
 
@@ -102,29 +117,34 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// way was out of date.
     fn down(
         &self,
-        start: (Block, u8),
+        start: Pointer<V>,
         level: u8,
         target: &Target<V>,
-    ) -> Result<core::result::Result<Block, Block>> {
-        let (mut block, mut at) = start;
-        let mut from = None;
+    ) -> Result<core::result::Result<Pointer<V>, Block>> {
+        let Pointer {
+            mut block,
+            level: mut at,
+            low: mut from,
+        } = start;
         let mut hops = 0;
         while at > level {
             if self.is_held(block) {
                 return Ok(Err(block));
             }
-            let Some(page) = self.store.read(block)? else { return Ok(Err(block)) };
+            let Some(page) = self.store.read(block)? else {
+                return Ok(Err(block));
+            };
             let header = page::header(&page, block)?;
             match arrive(&page, &header, at, target, from) {
                 Arrival::Owns => {
                     let view = InnerView::<V>::parse(&page, block, header)?;
-                    let (_, child) = match target {
+                    let (separator, child) = match target {
                         Target::At(pos) => view.child(pos)?,
                         Target::Below(end) => view.child_below(end.as_ref())?,
                     };
                     block = child;
                     at -= 1;
-                    from = None;
+                    from = Some(separator);
                 }
                 Arrival::Right(right) => {
                     from = fences::<V>(&page, &header).1;
@@ -141,24 +161,33 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 Arrival::Stale => return Ok(Err(block)),
             }
         }
-        Ok(Ok(block))
+        Ok(Ok(Pointer {
+            block,
+            level,
+            low: from,
+        }))
     }
 
     /// Walks right from `block` to the owner of the target, locking each page
     /// with `lock`, one at a time.
     fn walk<G: PageGuard>(
         &self,
-        mut block: Block,
-        level: u8,
+        start: Pointer<V>,
         target: &Target<V>,
         lock: &impl Fn(Block) -> Result<Option<G>>,
     ) -> Result<Walk<G>> {
-        let mut from = None;
+        let Pointer {
+            mut block,
+            level,
+            low: mut from,
+        } = start;
         for hops in 0..MAX_HOPS {
             if self.is_held(block) {
                 return Ok(Walk::Stale { block });
             }
-            let Some(page) = lock(block)? else { return Ok(Walk::Stale { block }) };
+            let Some(page) = lock(block)? else {
+                return Ok(Walk::Stale { block });
+            };
             let header = page::header(&page, block)?;
             match arrive(&page, &header, level, target, from) {
                 Arrival::Owns => return Ok(Walk::Owner { page, header, hops }),
@@ -195,8 +224,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             if root.1 < level {
                 return Ok(None);
             }
-            match self.down(root, level, target)? {
-                Ok(block) => match self.walk(block, level, target, lock)? {
+            let start = Pointer {
+                block: root.0,
+                level: root.1,
+                low: Some(Pos::MIN),
+            };
+            match self.down(start, level, target)? {
+                Ok(found) => match self.walk(found, target, lock)? {
                     Walk::Owner { page, header, .. } => return Ok(Some((page, header))),
                     Walk::Stale { block } => last = block,
                 },
@@ -205,7 +239,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             self.router.borrow_mut().set_root(None);
             self.store.breathe()?;
         }
-        Err(Error::Corrupt { block: last, what: "the tree leads to a page that it does not own" })
+        Err(Error::Corrupt {
+            block: last,
+            what: "the tree leads to a page that it does not own",
+        })
     }
 
     /// Locks the leaf that owns the target, through the router where it can.
@@ -220,9 +257,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Target::Below(end) => self.router.borrow().route_below(end.as_ref()),
         };
         if let Some(start) = hint
-            && let Ok(block) = self.down(start, 0, target)?
+            && let Ok(found) = self.down(start, 0, target)?
         {
-            match self.walk(block, 0, target, lock)? {
+            match self.walk(found, target, lock)? {
                 Walk::Owner { page, header, hops } => {
                     if hops == 0 {
                         self.router.borrow_mut().hit();
@@ -241,9 +278,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 }
             }
         }
-        let found = self
-            .descend(0, target, lock)?
-            .ok_or(Error::Corrupt { block: 0, what: "the tree has no leaves" })?;
+        let found = self.descend(0, target, lock)?.ok_or(Error::Corrupt {
+            block: 0,
+            what: "the tree has no leaves",
+        })?;
         let low = fences::<V>(&found.0, &found.1).0;
         let mut router = self.router.borrow_mut();
         router.fell();
@@ -255,6 +293,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// Loads the router's map when it is time: the children that the pages of
     /// level 1 list, or level 2 where those are too many.
     fn ensure_router(&self) -> Result<()> {
+        if !self.router.borrow().is_enabled() {
+            return Ok(());
+        }
         if self.router.borrow().is_loaded() && !self.router.borrow_mut().wants_load(0) {
             return Ok(());
         }
@@ -296,11 +337,17 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
 
     /// Separators and children of all pages of a level, in order; `None` if
     /// they are more than `limit`. What changes meanwhile may be missed.
-    pub(crate) fn list_children(&self, level: u8, limit: usize) -> Result<Option<(Vec<Pos<V>>, Vec<Block>)>> {
+    pub(crate) fn list_children(
+        &self,
+        level: u8,
+        limit: usize,
+    ) -> Result<Option<(Vec<Pos<V>>, Vec<Block>)>> {
         let (mut lows, mut blocks) = super::route::map_room(0)?;
         let room = page::inner_capacity::<V>(self.store.page_size());
         let mut items = Vec::new();
-        items.try_reserve_exact(room).map_err(|_| Error::OutOfMemory { bytes: room * 32 })?;
+        items
+            .try_reserve_exact(room)
+            .map_err(|_| Error::OutOfMemory { bytes: room * 32 })?;
         let mut next = Pos::MIN;
         loop {
             let lock = |block| self.store.read(block);
@@ -316,8 +363,11 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(None);
             }
             let bytes = items.len() * 32;
-            lows.try_reserve(items.len()).map_err(|_| Error::OutOfMemory { bytes })?;
-            blocks.try_reserve(items.len()).map_err(|_| Error::OutOfMemory { bytes })?;
+            lows.try_reserve(items.len())
+                .map_err(|_| Error::OutOfMemory { bytes })?;
+            blocks
+                .try_reserve(items.len())
+                .map_err(|_| Error::OutOfMemory { bytes })?;
             for (low, child) in &items {
                 if lows.last().is_none_or(|last| last < low) {
                     lows.push(*low);

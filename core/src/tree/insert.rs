@@ -88,7 +88,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             }
             self.finish_split(block, scratch)?;
         }
-        Err(Error::Corrupt { block: 0, what: "a leaf stays full however often it is split" })
+        Err(Error::Corrupt {
+            block: 0,
+            what: "a leaf stays full however often it is split",
+        })
     }
 
     /// Folds the delta area and adds the entry to the empty one. Returns false,
@@ -129,7 +132,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let pieces = 0..scratch.edit.pieces().len();
         let mut record = self.store.begin()?;
         let image = record.register(guard, Image::Delta)?;
-        scratch.edit.write(guard, pieces, &[pos], &frame_of(&leaf), record.image(image))?;
+        scratch
+            .edit
+            .write(guard, pieces, &[pos], &frame_of(&leaf), record.image(image))?;
         record.commit()?;
         Ok(true)
     }
@@ -153,7 +158,14 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 }
             })?;
         } else {
-            scratch.tids.extend(scratch.edit.delta.iter().take(MAX_DEAD_CHECK).map(|p| p.tid));
+            scratch.tids.extend(
+                scratch
+                    .edit
+                    .delta
+                    .iter()
+                    .take(MAX_DEAD_CHECK)
+                    .map(|p| p.tid),
+            );
         }
         scratch.dead.clear();
         scratch.dead.resize(scratch.tids.len(), false);
@@ -218,7 +230,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             ..frame
         };
         let image = record.image(left_image);
-        scratch.edit.write(&guard, 0..left_pieces, delta_left, &left, image)?;
+        scratch
+            .edit
+            .write(&guard, 0..left_pieces, delta_left, &left, image)?;
         let right_image = record.register(&new, Image::Full)?;
         let right = LeafFrame {
             low: separator,
@@ -229,7 +243,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             generation: super::split::generation(&new),
         };
         let image = record.image(right_image);
-        scratch.edit.write(&guard, left_pieces..all, delta_right, &right, image)?;
+        scratch
+            .edit
+            .write(&guard, left_pieces..all, delta_right, &right, image)?;
         if let Some(sibling) = &sibling {
             let image = record.register(sibling, Image::Delta)?;
             page::set_left(record.image(image), new.block());
@@ -255,15 +271,21 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         if block == page.block() || self.is_held(block) {
             return Err(corrupt("right links run in a circle"));
         }
-        let right =
-            self.store.write(block)?.ok_or(corrupt("a right link leads out of the index"))?;
+        let right = self
+            .store
+            .write(block)?
+            .ok_or(corrupt("a right link leads out of the index"))?;
         let found = page::header(&right, block)?;
         if found.kind != header.kind || found.level != header.level {
-            return Err(corrupt("a right link leads to a page of another kind or level"));
+            return Err(corrupt(
+                "a right link leads to a page of another kind or level",
+            ));
         }
         let (low, high) = fences::<V>(&right, &found);
         if fences::<V>(page, header).1 != Some(low) || high.is_some_and(|high| high <= low) {
-            return Err(corrupt("a page does not start where its left neighbour ends"));
+            return Err(corrupt(
+                "a page does not start where its left neighbour ends",
+            ));
         }
         Ok(Some(right))
     }

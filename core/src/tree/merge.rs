@@ -12,8 +12,8 @@ use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{
-    self, Header, InnerView, Kind, LeafView, delta_capacity, init_free, inner_capacity,
-    leaf_capacity, set_left, write_inner,
+    self, FLAG_HELD_BACK, Header, InnerView, Kind, LeafView, delta_capacity, init_free,
+    inner_capacity, leaf_capacity, set_left, write_inner,
 };
 use crate::store::{Image, PageGuard, PageStore, Record};
 
@@ -43,21 +43,24 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let fits = |header: &Header| {
             header.kind == kind && header.level == level && !header.split_incomplete()
         };
-        let Some(left) = self.store().write(left)? else { return Ok(None) };
+        let Some(left) = self.store().write(left)? else {
+            return Ok(None);
+        };
         let left_header = page::header(&left, left.block())?;
         if !fits(&left_header) || left_header.right != block || block == left.block() {
             return Ok(None);
         }
         // A leaf that somebody has pinned keeps its entries, and an inner page its
         // children: whoever pins it is about to insert a downlink.
-        let Some(page) = self.store().try_write_cleanup(block)? else { return Ok(None) };
+        let Some(page) = self.store().try_write_cleanup(block)? else {
+            return Ok(None);
+        };
         let header = page::header(&page, block)?;
         let (low, _) = fences::<V>(&page, &header);
         if !fits(&header) || fences::<V>(&left, &left_header).1 != Some(low) {
             return Ok(None);
         }
-        let sibling =
-            self.with_held(&[left.block()], || self.lock_right(&page, &header))?;
+        let sibling = self.with_held(&[left.block()], || self.lock_right(&page, &header))?;
         // Descending with locks in hand: no pointer read from the meta page on
         // is out of date, because only VACUUM, this process, frees pages.
         let held = [left.block(), block, header.right];
@@ -70,17 +73,34 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch.items.clear();
         let view = InnerView::<V>::parse(&parent, parent.block(), parent_header)?;
         view.load(&mut scratch.items)?;
-        match scratch.items.binary_search_by(|(separator, _)| separator.cmp(&low)) {
+        match scratch
+            .items
+            .binary_search_by(|(separator, _)| separator.cmp(&low))
+        {
             Ok(at)
                 if at > 0
-                    && scratch.items.get(at).is_some_and(|(_, child)| *child == block)
-                    && scratch.items.get(at - 1).is_some_and(|(_, c)| *c == left.block()) =>
+                    && scratch
+                        .items
+                        .get(at)
+                        .is_some_and(|(_, child)| *child == block)
+                    && scratch
+                        .items
+                        .get(at - 1)
+                        .is_some_and(|(_, c)| *c == left.block()) =>
             {
                 scratch.items.remove(at);
             }
             _ => return Ok(None),
         }
-        Ok(Some(Pair { left, left_header, page, header, sibling, parent, parent_header }))
+        Ok(Some(Pair {
+            left,
+            left_header,
+            page,
+            header,
+            sibling,
+            parent,
+            parent_header,
+        }))
     }
 
     /// Adds everything to the record but the left page. False: the parent,
@@ -99,7 +119,12 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Err(error) => return Err(error),
         }
         let image = record.register(&pair.page, Image::Delta)?;
-        init_free(record.image(image), pair.header.generation);
+        let flags = if pair.header.level > 0 {
+            FLAG_HELD_BACK
+        } else {
+            0
+        };
+        init_free(record.image(image), pair.header.generation, flags);
         if let Some(sibling) = &pair.sibling {
             let image = record.register(sibling, Image::Delta)?;
             set_left(record.image(image), pair.left.block());
@@ -115,7 +140,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         block: Block,
         scratch: &mut Scratch<V>,
     ) -> Result<bool> {
-        let Some(pair) = self.lock_pair(left, block, 0, scratch)? else { return Ok(false) };
+        let Some(pair) = self.lock_pair(left, block, 0, scratch)? else {
+            return Ok(false);
+        };
         let left_leaf = LeafView::<V>::parse(&pair.left, left, pair.left_header)?;
         let leaf = LeafView::<V>::parse(&pair.page, block, pair.header)?;
         let size = self.store().page_size();
@@ -138,7 +165,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let image = record.register(&pair.left, Image::Delta)?;
         let pieces = 0..scratch.edit.pieces().len();
         let delta = &scratch.edit.delta;
-        scratch.edit.write(&pair.left, pieces, delta, &frame, record.image(image))?;
+        scratch
+            .edit
+            .write(&pair.left, pieces, delta, &frame, record.image(image))?;
         record.commit()?;
         let low = leaf.low();
         drop(pair);
@@ -155,7 +184,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         level: u8,
         scratch: &mut Scratch<V>,
     ) -> Result<bool> {
-        let Some(pair) = self.lock_pair(left, block, level, scratch)? else { return Ok(false) };
+        let Some(pair) = self.lock_pair(left, block, level, scratch)? else {
+            return Ok(false);
+        };
         let mut record = self.store().begin()?;
         if !self.unlink(&pair, &mut record, &scratch.items)? {
             return Ok(false);
@@ -176,8 +207,6 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Err(error) => return Err(error),
         }
         record.commit()?;
-        drop(pair);
-        self.store().note_free(block)?;
         Ok(true)
     }
 
@@ -191,12 +220,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     ) -> Result<()> {
         let few = inner_capacity::<V>(self.store().page_size()) / 4;
         for level in 1..self.meta()?.root_level {
-            let Some(mut block) = self.first_of_level(level)? else { break };
+            let Some(mut block) = self.first_of_level(level)? else {
+                break;
+            };
             let mut left = None;
             let mut low = Pos::MIN;
             loop {
                 pause()?;
-                let Some(guard) = self.store().read(block)? else { break };
+                let Some(guard) = self.store().read(block)? else {
+                    break;
+                };
                 let header = page::header(&guard, block)?;
                 if header.kind != Kind::Inner || header.level != level {
                     break;
@@ -247,13 +280,17 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             return Ok(false);
         }
         let child = {
-            let Some(guard) = self.store().read(meta.root)? else { return Ok(false) };
+            let Some(guard) = self.store().read(meta.root)? else {
+                return Ok(false);
+            };
             match self.only_child(&guard, meta.root, meta.root_level, scratch)? {
                 Some(child) => child,
                 None => return Ok(false),
             }
         };
-        let Some(child) = self.store().write(child)? else { return Ok(false) };
+        let Some(child) = self.store().write(child)? else {
+            return Ok(false);
+        };
         let header = page::header(&child, child.block())?;
         let alone = matches!(header.kind, Kind::Leaf | Kind::Inner)
             && header.level + 1 == meta.root_level
@@ -264,12 +301,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             return Ok(false);
         }
         // Not if somebody has found in it the parent of a page that was split.
-        let Some(root) = self.store().try_write_cleanup(meta.root)? else { return Ok(false) };
+        let Some(root) = self.store().try_write_cleanup(meta.root)? else {
+            return Ok(false);
+        };
         if self.only_child(&root, meta.root, meta.root_level, scratch)? != Some(child.block()) {
             return Ok(false);
         }
         let root_header = page::header(&root, meta.root)?;
-        let Some(guard) = self.store().write(0)? else { return Ok(false) };
+        let Some(guard) = self.store().write(0)? else {
+            return Ok(false);
+        };
         let mut now = page::read_meta(&guard)?;
         if now.root != meta.root || now.root_level != meta.root_level {
             return Ok(false);
@@ -278,13 +319,14 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         now.root_level = header.level;
         let mut record = self.store().begin()?;
         let image = record.register(&root, Image::Delta)?;
-        init_free(record.image(image), root_header.generation);
+        init_free(record.image(image), root_header.generation, FLAG_HELD_BACK);
         let image = record.register(&guard, Image::Delta)?;
         page::write_meta(record.image(image), &now);
         record.commit()?;
         drop((guard, root, child));
-        self.router().borrow_mut().set_root(Some((now.root, now.root_level)));
-        self.store().note_free(meta.root)?;
+        self.router()
+            .borrow_mut()
+            .set_root(Some((now.root, now.root_level)));
         Ok(true)
     }
 

@@ -10,6 +10,7 @@ mod bulk;
 mod check;
 mod descend;
 mod insert;
+mod interval;
 mod merge;
 mod publish;
 mod route;
@@ -22,10 +23,11 @@ mod vacuum;
 
 pub use bulk::{BulkLoader, BulkOptions, BulkResult, PageSink};
 pub use check::{CheckReport, check};
-pub use insert::{InsertOptions, NoDead, Liveness};
+pub use insert::{InsertOptions, Liveness, NoDead};
+pub use interval::Interval;
 pub use publish::{Loaded, free_model_page, load_model, publish_model, read_model};
 pub use route::{Counters, Router};
-pub use scan::{Interval, Mark, Scan};
+pub use scan::{Mark, Scan};
 pub use stats::{PageTally, tally_page};
 pub use vacuum::{DeleteStats, Pause, Scavenged};
 
@@ -65,7 +67,14 @@ struct Held {
 impl<'a, S: PageStore, const V: usize> Tree<'a, S, V> {
     /// The tree in `store`, reached through `router`.
     pub fn new(store: &'a S, router: &'a RefCell<Router<V>>) -> Self {
-        Self { store, router, held: Cell::new(Held { blocks: [0; MAX_HELD], len: 0 }) }
+        Self {
+            store,
+            router,
+            held: Cell::new(Held {
+                blocks: [0; MAX_HELD],
+                len: 0,
+            }),
+        }
     }
 
     /// The store.
@@ -88,7 +97,10 @@ impl<'a, S: PageStore, const V: usize> Tree<'a, S, V> {
         let mut held = before;
         for block in blocks {
             let what = "too many pages are locked";
-            *held.blocks.get_mut(held.len).ok_or(Error::Corrupt { block: *block, what })? = *block;
+            *held.blocks.get_mut(held.len).ok_or(Error::Corrupt {
+                block: *block,
+                what,
+            })? = *block;
             held.len += 1;
         }
         self.held.set(held);
@@ -119,15 +131,24 @@ impl<const V: usize> Scratch<V> {
     pub fn new(page_size: usize) -> Result<Self> {
         let mut items = Vec::new();
         let n = 2 * crate::page::inner_capacity::<V>(page_size) + 2;
-        items
-            .try_reserve_exact(n)
-            .map_err(|_| Error::OutOfMemory { bytes: n * size_of::<(Pos<V>, Block)>() })?;
+        items.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
+            bytes: n * size_of::<(Pos<V>, Block)>(),
+        })?;
         let mut tids = Vec::new();
         tids.try_reserve_exact(insert::MAX_DEAD_CHECK)
-            .map_err(|_| Error::OutOfMemory { bytes: insert::MAX_DEAD_CHECK * 8 })?;
+            .map_err(|_| Error::OutOfMemory {
+                bytes: insert::MAX_DEAD_CHECK * 8,
+            })?;
         let mut dead = Vec::new();
         dead.try_reserve_exact(insert::MAX_DEAD_CHECK)
-            .map_err(|_| Error::OutOfMemory { bytes: insert::MAX_DEAD_CHECK })?;
-        Ok(Self { edit: EditScratch::new(page_size)?, items, tids, dead })
+            .map_err(|_| Error::OutOfMemory {
+                bytes: insert::MAX_DEAD_CHECK,
+            })?;
+        Ok(Self {
+            edit: EditScratch::new(page_size)?,
+            items,
+            tids,
+            dead,
+        })
     }
 }

@@ -34,7 +34,8 @@ pub fn read_model<S: PageStore>(store: &S, meta: &Meta) -> Result<Loaded> {
         return Ok(Loaded::Damaged("the model is longer than the index"));
     }
     let mut blob = Vec::new();
-    blob.try_reserve_exact(total).map_err(|_| Error::OutOfMemory { bytes: total })?;
+    blob.try_reserve_exact(total)
+        .map_err(|_| Error::OutOfMemory { bytes: total })?;
     let mut block = meta.model_head;
     let mut sequence = 0;
     while blob.len() < total {
@@ -50,7 +51,9 @@ pub fn read_model<S: PageStore>(store: &S, meta: &Meta) -> Result<Loaded> {
             || part.body.is_empty()
             || blob.len() + part.body.len() > total
         {
-            return Ok(Loaded::Damaged("a page of the model belongs to another model"));
+            return Ok(Loaded::Damaged(
+                "a page of the model belongs to another model",
+            ));
         }
         blob.extend_from_slice(part.body);
         block = part.next;
@@ -81,7 +84,10 @@ pub fn load_model<S: PageStore>(store: &S, meta: &Meta) -> Result<Option<Model>>
 /// What writing pages can raise. A chain that was begun is left to
 /// [`free_model_page`].
 pub fn publish_model<S: PageStore>(store: &S, model: &Model, leaves: u32) -> Result<()> {
-    let corrupt = Error::Corrupt { block: 0, what: "the index has no meta page" };
+    let corrupt = Error::Corrupt {
+        block: 0,
+        what: "the index has no meta page",
+    };
     let blob = to_blob(model)?;
     let before = {
         let guard = store.read(0)?.ok_or(corrupt)?;
@@ -97,7 +103,12 @@ pub fn publish_model<S: PageStore>(store: &S, model: &Model, leaves: u32) -> Res
         let mut record = store.begin()?;
         let image = record.register(&guard, Image::Full)?;
         let sequence = u32::try_from(sequence).unwrap_or(u32::MAX);
-        let part = ModelPage { version, sequence, next, body };
+        let part = ModelPage {
+            version,
+            sequence,
+            next,
+            body,
+        };
         page::write_model_page(record.image(image), generation, &part);
         record.commit()?;
         next = guard.block();
@@ -144,7 +155,9 @@ pub fn free_model_page<S: PageStore>(
     block: Block,
     current: u32,
 ) -> Result<Option<Block>> {
-    let Some(guard) = store.write(block)? else { return Ok(None) };
+    let Some(guard) = store.write(block)? else {
+        return Ok(None);
+    };
     let (next, generation) = match page::read_model_page(&guard, block) {
         Ok(Some(part)) if part.version != current => {
             (part.next, page::header(&guard, block)?.generation)
@@ -153,7 +166,7 @@ pub fn free_model_page<S: PageStore>(
     };
     let mut record = store.begin()?;
     let image = record.register(&guard, Image::Delta)?;
-    init_free(record.image(image), generation);
+    init_free(record.image(image), generation, 0);
     record.commit()?;
     drop(guard);
     store.note_free(block)?;

@@ -9,6 +9,7 @@
 //!
 //! All of it is a hint: pages say themselves what they own.
 
+use super::descend::Pointer;
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
 use crate::model::Model;
@@ -93,6 +94,11 @@ impl<const V: usize> Router<V> {
         self.lows.capacity() * size_of::<Pos<V>>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.model.as_ref().map_or(0, Model::bytes)
+    }
+
+    /// Whether the router may hold anything.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// Whether the router holds a map.
@@ -180,7 +186,9 @@ impl<const V: usize> Router<V> {
     fn find(&self, pos: &Pos<V>, strict: bool) -> Option<usize> {
         let n = self.lows.len();
         let below = |i: usize| {
-            self.lows.get(i).is_some_and(|low| if strict { low < pos } else { low <= pos })
+            self.lows
+                .get(i)
+                .is_some_and(|low| if strict { low < pos } else { low <= pos })
         };
         let (mut from, mut to) = (0, n);
         if let Some(model) = &self.model {
@@ -216,23 +224,27 @@ impl<const V: usize> Router<V> {
         from.checked_sub(1)
     }
 
+    fn pointer(&self, index: usize) -> Option<Pointer<V>> {
+        let (low, block) = (self.lows.get(index)?, self.blocks.get(index)?);
+        Some(Pointer {
+            block: *block,
+            level: self.level,
+            low: Some(*low),
+        })
+    }
+
     /// The page that owned `pos` when the router last heard of it.
-    pub(crate) fn route(&self, pos: &Pos<V>) -> Option<(Block, u8)> {
-        if self.lows.is_empty() {
-            return None;
-        }
-        let block = self.find(pos, false).and_then(|i| self.blocks.get(i))?;
-        Some((*block, self.level))
+    pub(crate) fn route(&self, pos: &Pos<V>) -> Option<Pointer<V>> {
+        self.find(pos, false).and_then(|index| self.pointer(index))
     }
 
     /// The page that owned the positions right below `pos`, or the last page
     /// for +infinity.
-    pub(crate) fn route_below(&self, pos: Option<&Pos<V>>) -> Option<(Block, u8)> {
-        let block = match pos {
-            Some(pos) => self.find(pos, true).and_then(|i| self.blocks.get(i))?,
-            None => self.blocks.last()?,
-        };
-        Some((*block, self.level))
+    pub(crate) fn route_below(&self, pos: Option<&Pos<V>>) -> Option<Pointer<V>> {
+        match pos {
+            Some(pos) => self.find(pos, true).and_then(|index| self.pointer(index)),
+            None => self.pointer(self.lows.len().checked_sub(1)?),
+        }
     }
 
     pub(crate) fn hit(&mut self) {
@@ -270,9 +282,7 @@ impl<const V: usize> Router<V> {
             found => {
                 let at = found.map_or(0, |i| i + 1);
                 let full = self.lows.len() >= self.limit;
-                if full
-                    || self.lows.try_reserve(1).is_err()
-                    || self.blocks.try_reserve(1).is_err()
+                if full || self.lows.try_reserve(1).is_err() || self.blocks.try_reserve(1).is_err()
                 {
                     return;
                 }
@@ -299,7 +309,10 @@ impl<const V: usize> Router<V> {
 pub(crate) fn map_room<const V: usize>(n: usize) -> Result<(Vec<Pos<V>>, Vec<Block>)> {
     let (mut lows, mut blocks) = (Vec::new(), Vec::new());
     let bytes = n * (size_of::<Pos<V>>() + size_of::<Block>());
-    lows.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
-    blocks.try_reserve_exact(n).map_err(|_| Error::OutOfMemory { bytes })?;
+    lows.try_reserve_exact(n)
+        .map_err(|_| Error::OutOfMemory { bytes })?;
+    blocks
+        .try_reserve_exact(n)
+        .map_err(|_| Error::OutOfMemory { bytes })?;
     Ok((lows, blocks))
 }

@@ -8,10 +8,11 @@
 
 use super::Tree;
 use super::descend::{Arrival, Target, arrive, fences};
+use super::interval::{Interval, earlier};
 use crate::codec::MAX_VALUES;
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
-use crate::page::{self, Entries, Header, LeafView, delta_capacity};
+use crate::page::{self, BlockView, Entries, Header, LeafView, delta_capacity};
 use crate::store::{PageGuard, PageStore};
 
 /// Entries of the first batch of a scan: what a point lookup or an ordered
@@ -19,15 +20,6 @@ use crate::store::{PageGuard, PageStore};
 const FIRST_BATCH: usize = 32;
 /// Entries of a batch at most.
 const MAX_BATCH: usize = 1024;
-
-/// A half-open interval of positions; `hi` of `None` is +infinity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval<const V: usize> {
-    /// Lower end, inclusive.
-    pub lo: Pos<V>,
-    /// Upper end, exclusive.
-    pub hi: Option<Pos<V>>,
-}
 
 /// A place in a scan to come back to.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +50,8 @@ pub struct Scan<P, const V: usize> {
     pin: Option<P>,
     want: usize,
     serial: u64,
+    /// The scan has run past its last entry, in this direction (forwards?).
+    ended: Option<bool>,
     columns: Box<Entries<V>>,
 }
 
@@ -67,11 +61,15 @@ impl<P, const V: usize> Default for Scan<P, V> {
     }
 }
 
-fn earlier<const V: usize>(a: Option<Pos<V>>, b: Option<Pos<V>>) -> Option<Pos<V>> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+/// The first position at or above `end`, looked for from `at` on: most intervals
+/// are one key, and most keys one entry.
+fn bound_near<const V: usize>(view: &BlockView<'_, V>, at: usize, end: &Pos<V>) -> usize {
+    for near in at..at + 2 {
+        if near >= view.len() || view.pos(near) >= *end {
+            return near.min(view.len());
+        }
     }
+    view.lower_bound(end)
 }
 
 impl<P, const V: usize> Scan<P, V> {
@@ -87,6 +85,7 @@ impl<P, const V: usize> Scan<P, V> {
             pin: None,
             want: FIRST_BATCH,
             serial: 0,
+            ended: None,
             columns: Box::default(),
         }
     }
@@ -98,6 +97,7 @@ impl<P, const V: usize> Scan<P, V> {
         self.interval = 0;
         self.covered = None;
         self.pin = None;
+        self.ended = None;
         self.want = FIRST_BATCH;
         self.serial += 1;
     }
@@ -115,14 +115,20 @@ impl<P, const V: usize> Scan<P, V> {
     /// The entry that the scan stands on.
     #[must_use]
     pub fn current(&self) -> Option<Pos<V>> {
-        usize::try_from(self.at).ok().and_then(|at| self.batch.get(at)).copied()
+        usize::try_from(self.at)
+            .ok()
+            .and_then(|at| self.batch.get(at))
+            .copied()
     }
 
     /// Entries of the batch in hand from the current one on, in scan order
     /// forwards.
     #[must_use]
     pub fn rest(&self) -> &[Pos<V>] {
-        usize::try_from(self.at).ok().and_then(|at| self.batch.get(at..)).unwrap_or(&[])
+        usize::try_from(self.at)
+            .ok()
+            .and_then(|at| self.batch.get(at..))
+            .unwrap_or(&[])
     }
 
     /// Skips to the end of the batch in hand (after [`Scan::rest`] was taken).
@@ -133,7 +139,12 @@ impl<P, const V: usize> Scan<P, V> {
     /// Remembers the place of the current entry.
     #[must_use]
     pub fn mark(&self) -> Mark<V> {
-        Mark { serial: self.serial, interval: self.interval, at: self.at, entry: self.current() }
+        Mark {
+            serial: self.serial,
+            interval: self.interval,
+            at: self.at,
+            entry: self.current(),
+        }
     }
 
     /// Goes to the next entry of `intervals` (ascending, disjoint), forwards or
@@ -162,34 +173,58 @@ impl<P, const V: usize> Scan<P, V> {
         while let Some(wanted) = self.wanted(intervals, forward) {
             self.fetch(tree, wanted, forward, keep_pin)?;
             if !self.batch.is_empty() {
-                self.at = if forward { 0 } else { self.batch.len().cast_signed() - 1 };
+                self.at = if forward {
+                    0
+                } else {
+                    self.batch.len().cast_signed() - 1
+                };
                 return Ok(self.current());
             }
             tree.store().breathe()?;
         }
-        self.at = if forward { self.batch.len().cast_signed() } else { -1 };
+        // Behind the end nothing is held: a step back reads the page again.
+        self.restart();
+        self.ended = Some(forward);
         Ok(None)
     }
 
     /// The stretch that has not been visited in this direction, and moves to
     /// its interval.
     fn wanted(&mut self, intervals: &[Interval<V>], forward: bool) -> Option<Interval<V>> {
+        if self
+            .ended
+            .replace(forward)
+            .is_some_and(|ended| ended == forward)
+        {
+            return None;
+        }
+        self.ended = None;
         let Some(covered) = self.covered else {
-            self.interval = if forward { 0 } else { intervals.len().wrapping_sub(1) };
+            self.interval = if forward {
+                0
+            } else {
+                intervals.len().wrapping_sub(1)
+            };
             return intervals.get(self.interval).copied();
         };
         let interval = intervals.get(self.interval)?;
         if forward {
             if covered.hi != interval.hi {
                 let lo = covered.hi?;
-                return Some(Interval { lo, hi: interval.hi });
+                return Some(Interval {
+                    lo,
+                    hi: interval.hi,
+                });
             }
             let next = intervals.get(self.interval + 1)?;
             self.interval += 1;
             Some(*next)
         } else {
             if covered.lo != interval.lo {
-                return Some(Interval { lo: interval.lo, hi: Some(covered.lo) });
+                return Some(Interval {
+                    lo: interval.lo,
+                    hi: Some(covered.lo),
+                });
             }
             let next = intervals.get(self.interval.wrapping_sub(1))?;
             self.interval -= 1;
@@ -217,10 +252,17 @@ impl<P, const V: usize> Scan<P, V> {
             return Ok(());
         };
         self.interval = mark.interval;
-        let hi = intervals.get(mark.interval).and_then(|interval| interval.hi);
+        self.ended = None;
+        let hi = intervals
+            .get(mark.interval)
+            .and_then(|interval| interval.hi);
         self.fetch(tree, Interval { lo: entry, hi }, true, keep_pin)?;
         // The marked entry may be gone; then the place is in front of the next.
-        self.at = if self.batch.first() == Some(&entry) { 0 } else { -1 };
+        self.at = if self.batch.first() == Some(&entry) {
+            0
+        } else {
+            -1
+        };
         Ok(())
     }
 
@@ -237,7 +279,9 @@ impl<P, const V: usize> Scan<P, V> {
         self.batch.clear();
         self.batch
             .try_reserve(room)
-            .map_err(|_| Error::OutOfMemory { bytes: room * size_of::<Pos<V>>() })?;
+            .map_err(|_| Error::OutOfMemory {
+                bytes: room * size_of::<Pos<V>>(),
+            })?;
         self.pin = None;
         self.serial += 1;
         if wanted.hi.is_some_and(|hi| hi <= wanted.lo) {
@@ -245,7 +289,11 @@ impl<P, const V: usize> Scan<P, V> {
             self.covered = Some(wanted);
             return Ok(());
         }
-        let target = if forward { Target::At(wanted.lo) } else { Target::Below(wanted.hi) };
+        let target = if forward {
+            Target::At(wanted.lo)
+        } else {
+            Target::Below(wanted.hi)
+        };
         let (guard, header) = self.locate(tree, &target)?;
         let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
         let (low, high) = fences::<V>(&guard, &header);
@@ -292,30 +340,29 @@ impl<P, const V: usize> Scan<P, V> {
         target: &Target<V>,
     ) -> Result<(S::Shared, Header)> {
         let hint = self.page.and_then(|page| {
-            let (inside, beside, sibling) = match *target {
+            let (inside, beside) = match *target {
                 Target::At(pos) => (
                     page.low <= pos && page.high.is_none_or(|high| pos < high),
-                    page.high == Some(pos),
-                    page.right,
+                    (page.high == Some(pos)).then_some((page.right, page.high)),
                 ),
                 Target::Below(Some(end)) => (
                     page.low < end && page.high.is_none_or(|high| end <= high),
-                    page.low == end,
-                    page.left,
+                    (page.low == end).then_some((page.left, None)),
                 ),
-                Target::Below(None) => (page.high.is_none(), false, INVALID_BLOCK),
+                Target::Below(None) => (page.high.is_none(), None),
             };
-            match (inside, beside) {
-                (true, _) => Some(page.block),
-                (false, true) if sibling != INVALID_BLOCK => Some(sibling),
-                _ => None,
+            if inside {
+                Some((page.block, Some(page.low)))
+            } else {
+                beside
             }
         });
-        if let Some(block) = hint
+        if let Some((block, low)) = hint
+            && block != INVALID_BLOCK
             && let Some(guard) = tree.store().read(block)?
         {
             let header = page::header(&guard, block)?;
-            if arrive(&guard, &header, 0, target, None) == Arrival::Owns {
+            if arrive(&guard, &header, 0, target, low) == Arrival::Owns {
                 return Ok((guard, header));
             }
         }
@@ -336,14 +383,21 @@ impl<P, const V: usize> Scan<P, V> {
         let first = leaf.find(&from);
         for index in first..leaf.blocks() {
             let behind = index + 1 == leaf.blocks();
-            if index > first && end.is_some_and(|end| end <= leaf.dir(index).map_or(end, |d| d.first))
+            if index > first
+                && end.is_some_and(|end| end <= leaf.dir(index).map_or(end, |d| d.first))
             {
                 break;
             }
             let view = leaf.view(index)?;
-            let mut at = if index == first { view.lower_bound(&from) } else { 0 };
+            let mut at = if index == first {
+                view.lower_bound(&from)
+            } else {
+                0
+            };
             let to = match end {
-                Some(end) if behind || leaf.dir(index + 1)?.first > end => view.lower_bound(&end),
+                Some(end) if behind || leaf.dir(index + 1)?.first > end => {
+                    bound_near(&view, at, &end)
+                }
                 _ => view.len(),
             };
             while at < to {
@@ -390,7 +444,11 @@ impl<P, const V: usize> Scan<P, V> {
                 _ => view.len(),
             };
             nearest = false;
-            let from = if first >= start { 0 } else { view.lower_bound(&start) };
+            let from = if first >= start {
+                0
+            } else {
+                view.lower_bound(&start)
+            };
             while to > from {
                 let some = (self.want - self.batch.len()).min(MAX_VALUES);
                 let at = to.saturating_sub(some).max(from);

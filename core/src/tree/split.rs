@@ -47,9 +47,14 @@ fn owed<const V: usize>(
         return Ok(None);
     }
     let (_, Some(separator)) = fences::<V>(page, header) else {
-        return Err(corrupt("a page without a right sibling is flagged as split"));
+        return Err(corrupt(
+            "a page without a right sibling is flagged as split",
+        ));
     };
-    let level = header.level.checked_add(1).ok_or(corrupt("the tree is too high"))?;
+    let level = header
+        .level
+        .checked_add(1)
+        .ok_or(corrupt("the tree is too high"))?;
     Ok(Some((separator, level)))
 }
 
@@ -64,14 +69,22 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     pub(crate) fn finish_split(&self, block: Block, scratch: &mut Scratch<V>) -> Result<()> {
         for _ in 0..MAX_DESCENTS {
             let debt = {
-                let Some(child) = self.store.read(block)? else { return Ok(()) };
+                let Some(child) = self.store.read(block)? else {
+                    return Ok(());
+                };
                 owed::<V>(&child, block, &page::header(&child, block)?)?
             };
-            let Some((separator, level)) = debt else { return Ok(()) };
+            let Some((separator, level)) = debt else {
+                return Ok(());
+            };
             let pinned = self
-                .descend(level, &Target::At(separator), &|block| self.store.read(block))?
+                .descend(level, &Target::At(separator), &|block| {
+                    self.store.read(block)
+                })?
                 .map(|(parent, _)| (parent.block(), parent.into_pin()));
-            let Some(child) = self.store.write(block)? else { return Ok(()) };
+            let Some(child) = self.store.write(block)? else {
+                return Ok(());
+            };
             let header = page::header(&child, block)?;
             if owed::<V>(&child, block, &header)? != debt {
                 continue;
@@ -87,14 +100,18 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 }
                 continue;
             };
-            let found =
-                self.with_held(&[block], || self.lock_parent(parent, level, separator))?;
-            let Some((parent, parent_header)) = found else { continue };
+            let found = self.with_held(&[block], || self.lock_parent(parent, level, separator))?;
+            let Some((parent, parent_header)) = found else {
+                continue;
+            };
             let corrupt = |what| Error::Corrupt { block, what };
             scratch.items.clear();
             let view = InnerView::<V>::parse(&parent, parent.block(), parent_header)?;
             view.load(&mut scratch.items)?;
-            match scratch.items.binary_search_by(|(low, _)| low.cmp(&separator)) {
+            match scratch
+                .items
+                .binary_search_by(|(low, _)| low.cmp(&separator))
+            {
                 Ok(_) => return Err(corrupt("a page flagged as split has its downlink")),
                 Err(at) => scratch.items.insert(at, (separator, header.right)),
             }
@@ -125,7 +142,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             drop((child, pin));
             self.finish_split(full, scratch)?;
         }
-        Err(Error::Corrupt { block, what: "the parent of a split page cannot be found" })
+        Err(Error::Corrupt {
+            block,
+            what: "the parent of a split page cannot be found",
+        })
     }
 
     /// Locks the owner of `separator` from a pinned page of its level on, while
@@ -139,7 +159,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         if self.is_held(block) {
             return Ok(None);
         }
-        let Some(mut page) = self.store.write(block)? else { return Ok(None) };
+        let Some(mut page) = self.store.write(block)? else {
+            return Ok(None);
+        };
         loop {
             let header = page::header(&page, page.block())?;
             match arrive::<V>(&page, &header, level, &Target::At(separator), None) {
@@ -168,10 +190,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         InnerView::<V>::parse(&guard, block, *header)?.load(&mut scratch.items)?;
         let n = scratch.items.len();
         if n < 2 {
-            return Err(Error::Corrupt { block, what: "a full inner page has one child" });
+            return Err(Error::Corrupt {
+                block,
+                what: "a full inner page has one child",
+            });
         }
         let at_end = header.high_infinite()
-            && scratch.items.last().is_some_and(|(low, _)| *low < separator);
+            && scratch
+                .items
+                .last()
+                .is_some_and(|(low, _)| *low < separator);
         let sibling = self.lock_right(&guard, header)?;
         let new = self.store.allocate()?;
         // Appends leave full pages behind, if the shorter page still fits.
@@ -213,15 +241,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     }
 
     /// Makes a new root above a page that was split while it was the root.
-    fn grow_root(
-        &self,
-        child: &S::Exclusive,
-        header: &Header,
-        separator: Pos<V>,
-    ) -> Result<Grown> {
+    fn grow_root(&self, child: &S::Exclusive, header: &Header, separator: Pos<V>) -> Result<Grown> {
         let corrupt = |what| Error::Corrupt { block: 0, what };
         let new = self.store.allocate()?;
-        let guard = self.store.write(0)?.ok_or(corrupt("the index has no meta page"))?;
+        let guard = self
+            .store
+            .write(0)?
+            .ok_or(corrupt("the index has no meta page"))?;
         let mut meta = page::read_meta(&guard)?;
         if meta.root_level != header.level || meta.root != child.block() {
             let (root, same_level) = (meta.root, meta.root_level == header.level);
@@ -230,7 +256,11 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             drop(new);
             self.store.note_free(unused)?;
             self.router.borrow_mut().set_root(None);
-            return Ok(if same_level { Grown::First(root) } else { Grown::Retry });
+            return Ok(if same_level {
+                Grown::First(root)
+            } else {
+                Grown::Retry
+            });
         }
         let level = header.level + 1;
         let items = [(Pos::MIN, child.block()), (separator, header.right)];

@@ -43,8 +43,7 @@ pub fn tally_page<const V: usize>(page: &[u8], block: Block) -> Result<PageTally
     let leaf = LeafView::<V>::parse(page, block, header)?;
     tally.entries = leaf.entries() as u64;
     tally.delta = leaf.delta_len() as u64;
-    tally.free_bytes =
-        page::leaf_capacity::<V>(page.len()).saturating_sub(leaf.used()) as u64;
+    tally.free_bytes = page::leaf_capacity::<V>(page.len()).saturating_sub(leaf.used()) as u64;
     for index in 0..leaf.blocks() {
         let view = leaf.view(index)?;
         for codec in view.codecs() {

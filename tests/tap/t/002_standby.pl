@@ -114,8 +114,7 @@ my $load = start_load($standby, 'live', 2, 3);
 cmp_ok(finish_load($load, 'promoted'), '>', 50, 'a promoted standby takes writes');
 $standby->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP ON)');
 indexes_agree($standby, 'live', 'promoted');
-$standby->stop('immediate');
-$standby->start;
+crash($standby);
 indexes_agree($standby, 'live', 'promoted and crashed');
 
 unlike(slurp_file($standby->logfile), qr/inconsistent page found/, 'redo rebuilds the very pages');

@@ -35,6 +35,10 @@ subtest 'full_page_writes = off' => sub {
 my $node = start_node('corners', conf => "restart_after_crash = on\n");
 
 subtest 'unlogged tables' => sub {
+	# What it is reset to is in the log only.
+	create_table($node, 'fresh', rows => 100, kind => 'UNLOGGED');
+	crash($node);
+	indexes_agree($node, 'fresh', 'crashed at once');
 	create_table($node, 'fleeting', rows => 10_000, kind => 'UNLOGGED');
 	create_table($node, 'made', rows => 5_000, kind => 'UNLOGGED');
 	$node->safe_psql('postgres', 'ALTER TABLE made SET LOGGED');
@@ -42,15 +46,14 @@ subtest 'unlogged tables' => sub {
 	$node->safe_psql('postgres', 'ALTER TABLE unmade SET UNLOGGED');
 	$node->safe_psql('postgres', 'CHECKPOINT; SELECT fleeting_add(1000)');
 	indexes_agree($node, 'fleeting', 'before the crash');
-	$node->stop('immediate');
-	$node->start;
-	indexes_agree($node, $_, "after the crash, $_") for qw(fleeting made unmade);
+	crash($node);
+	indexes_agree($node, $_, "after the crash, $_") for qw(fleeting fresh made unmade);
 	is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM fleeting),
-		(SELECT count(*) FROM unmade), (SELECT count(*) FROM made)'),
-		'0|0|5000', 'unlogged tables are empty');
-	$node->safe_psql('postgres', "SELECT ${_}_add(5000)") for qw(fleeting unmade);
+		(SELECT count(*) FROM fresh), (SELECT count(*) FROM unmade), (SELECT count(*) FROM made)'),
+		'0|0|0|5000', 'unlogged tables are empty');
+	$node->safe_psql('postgres', "SELECT ${_}_add(5000)") for qw(fleeting fresh unmade);
 	$node->safe_psql('postgres', 'DELETE FROM fleeting WHERE id % 3 = 0; VACUUM (INDEX_CLEANUP ON) fleeting');
-	indexes_agree($node, $_, "filled again, $_") for qw(fleeting unmade);
+	indexes_agree($node, $_, "filled again, $_") for qw(fleeting fresh unmade);
 	# A clean stop keeps them.
 	$node->restart;
 	is($node->safe_psql('postgres', 'SELECT count(*) > 0 FROM fleeting'), 't', 'kept over a clean restart');
@@ -68,8 +71,7 @@ UPDATE twophase SET rnd = -rnd, dup = dup + 1 WHERE id % 7 = 0;
 DELETE FROM twophase WHERE id % 11 = 0;
 PREPARE TRANSACTION '$end';
 SELECT twophase_add(10)});
-		$node->stop('immediate');
-		$node->start;
+		crash($node);
 		indexes_agree($node, 'twophase', "prepared, before $end");
 		$node->safe_psql('postgres', "$end PREPARED '$end'");
 		$node->stop('immediate') if $end eq 'rollback';
@@ -87,10 +89,16 @@ subtest 'one backend is killed' => sub {
 		my $load = start_load($node, 'shot', 60, 4);
 		sleep(0.5 + rand(0.5));
 		my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
-			WHERE application_name = 'pgbench' ORDER BY random() LIMIT 1});
+			WHERE query ~ 'shot' AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+			ORDER BY random() LIMIT 1});
+		die 'nobody to kill' unless $pid =~ /^\d+$/;
 		kill 'KILL', $pid;
 		finish_load($load, "load $round");
-		$node->poll_query_until('postgres', 'SELECT 1', '1') or die 'no restart';
+		for (1 .. 600)
+		{
+			last if run_log([ 'pg_isready', '-q', '-h', $node->host, '-p', $node->port ]);
+			sleep(0.1);
+		}
 		indexes_agree($node, 'shot', "after kill $round");
 	}
 };
@@ -172,8 +180,7 @@ REINDEX TABLE base;
 SELECT base_add(1000);
 COMMIT;
 SELECT base_add(10)});
-		$node->stop('immediate');
-		$node->start;
+		crash($node);
 		indexes_agree($node, 'base', "after a crash, wal_skip_threshold = $skip");
 		my ($seq, $omen) = map { $node->safe_psql('postgres', qq{
 SET enable_seqscan = $_->[0]; SET enable_indexscan = $_->[1]; SET enable_bitmapscan = off;

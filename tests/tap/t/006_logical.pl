@@ -68,8 +68,7 @@ $load = start_load($publisher, 'live', 3, 3);
 for (1 .. 3)
 {
 	$subscriber->safe_psql('postgres', 'SELECT pg_sleep(0.3)');
-	$subscriber->stop('immediate');
-	$subscriber->start;
+	crash($subscriber);
 }
 finish_load($load, 'load over crashes');
 same_on_both('after crashes of the subscriber');

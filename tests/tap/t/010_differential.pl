@@ -164,7 +164,9 @@ sub query
 		my $step = 1 + int($table->{last} / ($equal ? pick(5, 50) : 5));
 		my $partial = $table->{partial} ? 'AND b.v > 0' : '';
 		my $join = $equal ? 'a.k = b.k' : pick('b.k > a.k AND b.k <= ' . constant($table, $table->{type}), 'b.k < a.k');
-		$text = $kind < 0.9 ? "SELECT count(*), sum(a.id * 31 + b.id * 7) FROM %T a JOIN %T b ON $join $partial WHERE a.id % $step = 1"
+		# PostgreSQL might read the outer rows again for every inner one, if the
+		# join is not an equation.
+		$text = $kind < 0.9 && $equal ? "SELECT count(*), sum(a.id * 31 + b.id * 7) FROM %T a JOIN %T b ON $join $partial WHERE a.id % $step = 1"
 		  : $kind < 0.95 ? "SELECT a.id FROM %T a WHERE a.id % $step = 1 AND EXISTS (SELECT FROM %T b WHERE $join $partial)"
 		  : "SELECT a.id, b.n FROM %T a LEFT JOIN LATERAL (SELECT count(*) AS n FROM %T b WHERE $join $partial) b ON true WHERE a.id % $step = 1";
 	}
@@ -412,7 +414,6 @@ autovacuum = off
 max_parallel_workers_per_gather = 0
 jit = off
 fsync = off
-log_min_duration_statement = 700
 CONF
 $node->start;
 $node->safe_psql('postgres', $functions);
@@ -436,11 +437,11 @@ for (my $left = $queries; $left > 0; $left -= $per_table)
 	my $good = ok($status == 0 && !@problems, "SEED=$table_seed: $name");
 	if (!$good)
 	{
-		my $file = "${PostgreSQL::Test::Utils::log_path}/differential-$table_seed.sql";
-		append_to_file($file, "$functions$script");
+		my $file = "differential-$table_seed.sql";
+		append_to_file("${PostgreSQL::Test::Utils::log_path}/$file", "$functions$script");
 		diag("exit status $status\n$stderr") if $status != 0;
 		diag($_) for @problems[ 0 .. ($#problems > 4 ? 4 : $#problems) ];
-		diag("repeat with SEED=$table_seed QUERIES=$per_table; statements: $file");
+		diag("repeat with SEED=$table_seed QUERIES=$per_table; statements: $file beside the server's log");
 		$node->psql('postgres', "ROLLBACK PREPARED 'hold'");
 		last if !$node->poll_query_until('postgres', 'SELECT true');
 	}

@@ -16,7 +16,13 @@ enum Step {
 
 fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
     let mut rng = Rng::new(seed);
-    let keys = [Keys::Random, Keys::Serial, Keys::Gaps, Keys::Thousand, Keys::Descending];
+    let keys = [
+        Keys::Random,
+        Keys::Serial,
+        Keys::Gaps,
+        Keys::Thousand,
+        Keys::Descending,
+    ];
     let mut source = Source::new(keys[rng.index(5)], Rows::Heap(30), rng.word());
     source.arrived = 5000;
     let mut set = set.clone();
@@ -51,10 +57,12 @@ fn run_until_stop(lab: &mut Lab<1>, steps: &[Step]) -> Option<Step> {
         let done = match step {
             Step::Insert(pos) => lab.try_insert(*pos),
             Step::Delete(dead) => lab.try_delete(dead).map(|_| ()),
-            Step::Scavenge => lab.tree().scavenge(&mut || Ok(())).map(|_| ()),
+            Step::Scavenge => lab.tree().scavenge(true, &mut || Ok(())).map(|_| ()),
             Step::Refresh => {
                 let leaves = lab.tree().meta().map(|meta| meta.model_leaves);
-                leaves.and_then(|n| lab.tree().refresh_model(Choice::Auto, n * 2 + 2)).map(|_| ())
+                leaves
+                    .and_then(|n| lab.tree().refresh_model(Choice::Auto, n * 2 + 2))
+                    .map(|_| ())
             }
         };
         match done {
@@ -113,7 +121,11 @@ fn finish_splits(lab: &mut Lab<1>, rng: &mut Rng) {
     while let Some((low, high)) = incomplete(&lab.store) {
         for _ in 0..8 {
             let vals = [low.vals[0] + rng.below((high.vals[0] - low.vals[0]).saturating_add(1))];
-            let pos = Pos { rank: 0, vals, tid: rng.below(1 << 47) };
+            let pos = Pos {
+                rank: 0,
+                vals,
+                tid: rng.below(1 << 47),
+            };
             if low <= pos && pos < high {
                 lab.insert(pos);
             }
@@ -134,11 +146,19 @@ fn go_on(mut lab: Lab<1>, rng: &mut Rng) {
         finish_splits(&mut lab, rng);
     }
     let part = 1 + rng.below(6);
-    let dead = lab.set.iter().filter(|_| !rng.once_in(part)).map(|pos| pos.tid).collect();
+    let dead = lab
+        .set
+        .iter()
+        .filter(|_| !rng.once_in(part))
+        .map(|pos| pos.tid)
+        .collect();
     lab.delete(&dead);
     let leaves = lab.verify().leaves;
-    let found = lab.tree().scavenge(&mut || Ok(())).unwrap();
-    assert_eq!((found.leaves, found.entries), (leaves, lab.set.len() as u64));
+    let found = lab.tree().scavenge(true, &mut || Ok(())).unwrap();
+    assert_eq!(
+        (found.leaves, found.entries),
+        (leaves, lab.set.len() as u64)
+    );
     lab.tree().refresh_model(Choice::Auto, leaves).unwrap();
     for pos in source.fresh(60, &lab.set) {
         lab.insert(pos);
@@ -234,7 +254,12 @@ fn crashes_between_split_and_downlink_one_after_the_other() {
                 }
             }
             if rng.once_in(6) {
-                let dead = lab.set.iter().filter(|_| rng.once_in(2)).map(|pos| pos.tid).collect();
+                let dead = lab
+                    .set
+                    .iter()
+                    .filter(|_| rng.once_in(2))
+                    .map(|pos| pos.tid)
+                    .collect();
                 lab.delete(&dead);
                 lab.verify();
             }

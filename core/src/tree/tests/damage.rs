@@ -41,7 +41,9 @@ fn damage(page: &mut [u8], others: &[Vec<u8>], rng: &mut Rng) {
         }
         // Another page of this index, or none.
         8 => page.copy_from_slice(&others[rng.index(others.len())]),
-        _ => page[24..n - 24].iter_mut().for_each(|byte| *byte = rng.word() as u8),
+        _ => page[24..n - 24]
+            .iter_mut()
+            .for_each(|byte| *byte = rng.word() as u8),
     }
 }
 
@@ -69,7 +71,10 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
         for _ in 0..3 {
             let mut n = 0;
             lab.store.limit_locks(MOST_LOCKS);
-            while tolerate(scan.next(&lab.tree(), &list, forward, false)).flatten().is_some() {
+            while tolerate(scan.next(&lab.tree(), &list, forward, false))
+                .flatten()
+                .is_some()
+            {
                 lab.store.limit_locks(MOST_LOCKS);
                 n += 1;
                 assert!(n < most, "a scan that does not end");
@@ -91,7 +96,12 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
         tolerate(lab.try_insert(source.entry()));
     }
     let part = 1 + rng.below(4);
-    let dead = lab.set.iter().filter(|_| !rng.once_in(part)).map(|pos| pos.tid).collect();
+    let dead = lab
+        .set
+        .iter()
+        .filter(|_| !rng.once_in(part))
+        .map(|pos| pos.tid)
+        .collect();
     lab.store.limit_locks(10 * MOST_LOCKS);
     tolerate(lab.try_delete(&dead));
     for _ in 0..60 {
@@ -99,7 +109,7 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
         tolerate(lab.try_insert(source.entry()));
     }
     lab.store.limit_locks(10 * MOST_LOCKS);
-    tolerate(lab.tree().scavenge(&mut || Ok(())));
+    tolerate(lab.tree().scavenge(true, &mut || Ok(())));
     tolerate(lab.tree().refresh_model(Choice::Auto, 1 << 20));
     tolerate(scan_all(&lab.tree(), &[EVERYTHING()], true));
 }
@@ -114,7 +124,12 @@ fn damaged_index<const V: usize>(seed: u64) {
     for pos in source.fresh(n / 6, &lab.set) {
         lab.insert(pos);
     }
-    let dead = lab.set.iter().filter(|_| rng.once_in(3)).map(|pos| pos.tid).collect();
+    let dead = lab
+        .set
+        .iter()
+        .filter(|_| rng.once_in(3))
+        .map(|pos| pos.tid)
+        .collect();
     lab.delete(&dead);
     if rng.once_in(3) {
         // A split that was not finished.
@@ -125,9 +140,15 @@ fn damaged_index<const V: usize>(seed: u64) {
     for _ in 0..6 {
         let mut lab = Lab::over(lab.store.recover(), lab.set.clone());
         let pages = lab.store.pages().unwrap();
-        let sound: Vec<_> = (0..pages).map(|block| lab.store.bytes(block).unwrap()).collect();
+        let sound: Vec<_> = (0..pages)
+            .map(|block| lab.store.bytes(block).unwrap())
+            .collect();
         for _ in 0..1 + rng.below(3) {
-            let block = if rng.once_in(8) { 0 } else { rng.below(u64::from(pages)) as u32 };
+            let block = if rng.once_in(8) {
+                0
+            } else {
+                rng.below(u64::from(pages)) as u32
+            };
             let mut page = lab.store.bytes(block).unwrap();
             if rng.once_in(3) {
                 mislink(&mut page, pages, &mut rng);
@@ -156,8 +177,14 @@ fn read_page<const V: usize>(page: &[u8], rng: &mut Rng) {
     tolerate(page::read_meta(page));
     tolerate(page::read_model_page(page, block));
     tolerate(tally_page::<V>(page, block));
-    let Some(header) = tolerate(page::header(page, block)) else { return };
-    let target = Pos { rank: rng.below(2), vals: [rng.word(); V], tid: rng.below(1 << 48) };
+    let Some(header) = tolerate(page::header(page, block)) else {
+        return;
+    };
+    let target = Pos {
+        rank: rng.below(2),
+        vals: [rng.word(); V],
+        tid: rng.below(1 << 48),
+    };
     if let Ok(inner) = InnerView::<V>::parse(page, block, header) {
         tolerate(inner.child(&target));
         tolerate(inner.child_below(Some(&target)));
@@ -169,13 +196,15 @@ fn read_page<const V: usize>(page: &[u8], rng: &mut Rng) {
         tolerate(leaf.last());
         assert!(leaf.find(&target) <= leaf.blocks());
         for index in 0..leaf.blocks().min(100) {
-            let Some(view) = tolerate(leaf.view(index)) else { continue };
+            let Some(view) = tolerate(leaf.view(index)) else {
+                continue;
+            };
             assert!(view.lower_bound(&target) <= view.len());
             assert!(view.live() <= view.len());
             for i in 0..view.len().min(300) {
                 let pos = view.pos(i);
                 assert!(pos.rank <= crate::key::MAX_RANK && pos.tid < crate::key::TID_END);
-                view.survives(i);
+                let _ = view.survives(i);
             }
             view.decode(0, view.len(), &mut columns);
             view.decode(view.len() / 2, view.len(), &mut columns);
@@ -208,7 +237,7 @@ proptest! {
         read_page::<1>(&bytes, &mut rng);
         // Random contents behind a sound header.
         let mut sound = vec![0; 512];
-        page::init_free(&mut sound, 1);
+        page::init_free(&mut sound, 1, 0);
         bytes[..24].copy_from_slice(&sound[..24]);
         bytes[488..].copy_from_slice(&sound[488..]);
         bytes[12..14].copy_from_slice(&lower.to_le_bytes());
@@ -252,7 +281,10 @@ fn a_damaged_model_is_ignored() {
     let mut source = Source::new(crate::sim::Keys::Lognormal, Rows::Heap(90), 4);
     let lab = Lab::<1>::build(512, 90, Choice::Pla, &source.sorted(4000));
     let meta = lab.tree().meta().unwrap();
-    assert!(matches!(read_model(&lab.store, &meta), Ok(Loaded::Model(_))));
+    assert!(matches!(
+        read_model(&lab.store, &meta),
+        Ok(Loaded::Model(_))
+    ));
     let mut rng = Rng::new(1);
     for _ in 0..200 {
         let hurt = Lab::over(lab.store.recover(), lab.set.clone());
@@ -262,10 +294,16 @@ fn a_damaged_model_is_ignored() {
         page[at] ^= 1 << rng.below(8);
         hurt.store.overwrite(meta.model_head, page);
         let loaded = read_model(&hurt.store, &meta).unwrap();
-        assert!(!matches!(loaded, Loaded::Model(_)), "a changed byte goes unnoticed");
+        assert!(
+            !matches!(loaded, Loaded::Model(_)),
+            "a changed byte goes unnoticed"
+        );
         hurt.tree().load_router().unwrap();
         assert!(hurt.router.borrow().model().is_none());
-        let point = [Interval { lo: *hurt.set.first().unwrap(), hi: None }];
+        let point = [Interval {
+            lo: *hurt.set.first().unwrap(),
+            hi: None,
+        }];
         let mut scan = Scan::new();
         assert_eq!(
             scan.next(&hurt.tree(), &point, true, false).unwrap(),

@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 /// The times of an entry; `u64::MAX` is never.
 #[derive(Clone, Copy, Debug)]
 struct Life {
-    /// Its insert began.
-    begun: u64,
     /// Its insert returned.
     done: u64,
     /// A bulk delete that names it began.
@@ -27,8 +25,15 @@ pub(super) struct History<const V: usize> {
 
 impl<const V: usize> History<V> {
     pub(super) fn of(set: &BTreeSet<Pos<V>>) -> Self {
-        let life = Life { begun: 0, done: 0, named: NEVER, gone: NEVER };
-        Self { clock: 0, lives: set.iter().map(|pos| (*pos, life)).collect() }
+        let life = Life {
+            done: 0,
+            named: NEVER,
+            gone: NEVER,
+        };
+        Self {
+            clock: 0,
+            lives: set.iter().map(|pos| (*pos, life)).collect(),
+        }
     }
 
     pub(super) fn now(&mut self) -> u64 {
@@ -37,9 +42,16 @@ impl<const V: usize> History<V> {
     }
 
     pub(super) fn insert_begins(&mut self, pos: Pos<V>) {
-        let begun = self.now();
-        let life = Life { begun, done: NEVER, named: NEVER, gone: NEVER };
-        assert!(self.lives.insert(pos, life).is_none(), "the test inserts an entry twice");
+        self.now();
+        let life = Life {
+            done: NEVER,
+            named: NEVER,
+            gone: NEVER,
+        };
+        assert!(
+            self.lives.insert(pos, life).is_none(),
+            "the test inserts an entry twice"
+        );
     }
 
     pub(super) fn insert_returned(&mut self, pos: Pos<V>) {
@@ -84,7 +96,11 @@ impl<const V: usize> History<V> {
     }
 
     pub(super) fn key(&self, index: usize) -> Pos<V> {
-        self.lives.keys().nth(index % self.lives.len().max(1)).copied().unwrap_or(Pos::MIN)
+        self.lives
+            .keys()
+            .nth(index % self.lives.len().max(1))
+            .copied()
+            .unwrap_or(Pos::MIN)
     }
 
     pub(super) fn has(&self, pos: &Pos<V>) -> bool {
@@ -113,7 +129,11 @@ pub(super) struct ScanLog<const V: usize> {
 
 impl<const V: usize> ScanLog<V> {
     pub(super) fn new(history: &mut History<V>, intervals: &[Interval<V>]) -> Self {
-        Self { intervals: intervals.to_vec(), begun: history.now(), steps: Vec::new() }
+        Self {
+            intervals: intervals.to_vec(),
+            begun: history.now(),
+            steps: Vec::new(),
+        }
     }
 
     pub(super) fn step(&mut self, forward: bool, found: Option<Pos<V>>) {
@@ -139,7 +159,11 @@ impl<const V: usize> ScanLog<V> {
                 None if *forward => Place::End,
                 None => Place::Start,
             };
-            let (from, to) = if *forward { (place, next) } else { (next, place) };
+            let (from, to) = if *forward {
+                (place, next)
+            } else {
+                (next, place)
+            };
             if let Some(missed) = self.between(&stable, from, to) {
                 panic!("a scan went from {place:?} to {next:?} and missed {missed:?}");
             }
@@ -149,12 +173,24 @@ impl<const V: usize> ScanLog<V> {
                     (Place::End, _) | (_, Place::Start) => false,
                     _ => true,
                 };
-                assert!(ordered, "a scan went from {place:?} to {next:?}, forward: {forward}");
+                assert!(
+                    ordered,
+                    "a scan went from {place:?} to {next:?}, forward: {forward}"
+                );
                 let life = history.lives.get(pos);
                 let life = life.unwrap_or_else(|| panic!("a scan made up {pos:?}"));
-                assert!(life.gone > self.begun, "a scan returned {pos:?}, which was gone");
-                let wanted = self.intervals.iter().any(|i| i.lo <= *pos && below(pos, i.hi));
-                assert!(wanted, "a scan returned {pos:?}, which it was not asked for");
+                assert!(
+                    life.gone > self.begun,
+                    "a scan returned {pos:?}, which was gone"
+                );
+                let wanted = self
+                    .intervals
+                    .iter()
+                    .any(|i| i.lo <= *pos && below(pos, i.hi));
+                assert!(
+                    wanted,
+                    "a scan returned {pos:?}, which it was not asked for"
+                );
             }
             place = next;
         }
@@ -173,7 +209,11 @@ impl<const V: usize> ScanLog<V> {
         };
         self.intervals.iter().find_map(|interval| {
             let lo = lo.max(interval.lo);
-            stable.range(lo..).next().copied().filter(|p| below(p, interval.hi) && below(p, hi))
+            stable
+                .range(lo..)
+                .next()
+                .copied()
+                .filter(|p| below(p, interval.hi) && below(p, hi))
         })
     }
 }

@@ -23,7 +23,11 @@ impl Shared {
     /// An entry with a TID of its own.
     fn entry(&self, rng: &mut Rng, domain: u64, append: bool) -> Pos<1> {
         let row = self.rows.fetch_add(1, Ordering::Relaxed);
-        let key = if append { domain + row } else { rng.below(domain) };
+        let key = if append {
+            domain + row
+        } else {
+            rng.below(domain)
+        };
         p(key, row << 16 | (1 + rng.below(3)))
     }
 
@@ -97,17 +101,22 @@ fn vacuum(shared: &Shared, store: &SimStore, router: &Routing, mut rng: Rng) {
             let n = history.len();
             let (from, to) = (history.key(rng.index(n)), history.key(rng.index(n)));
             let (part, stretch) = (2 + rng.below(8), rng.once_in(2));
-            history.delete_begins(|pos| {
-                !rng.once_in(part) && (!stretch || (from..to).contains(pos))
-            })
+            history
+                .delete_begins(|pos| !rng.once_in(part) && (!stretch || (from..to).contains(pos)))
         };
         let tree = Tree::new(store, router);
         let mut stats = DeleteStats::default();
         let mut named = |tid| dead.contains(&tid);
-        tree.bulk_delete(&mut named, &mut scratch, &mut || store.breathe(), &mut stats).unwrap();
+        tree.bulk_delete(
+            &mut named,
+            &mut scratch,
+            &mut || store.breathe(),
+            &mut stats,
+        )
+        .unwrap();
         shared.history().delete_returned(&dead);
         assert_eq!(stats.removed, dead.len() as u64);
-        let found = tree.scavenge(&mut || store.breathe()).unwrap();
+        let found = tree.scavenge(true, &mut || store.breathe()).unwrap();
         tree.refresh_model(Choice::Auto, found.leaves).unwrap();
         shared.count();
     }
@@ -138,7 +147,11 @@ fn tree_with_past(seed: u64, rng: &mut Rng, domain: u64) -> (Lab<1>, Vec<Router<
         }
         if rng.once_in(3) {
             let part = 2 + rng.below(10);
-            let dead = lab.set.iter().filter(|_| !rng.once_in(part)).map(|pos| pos.tid);
+            let dead = lab
+                .set
+                .iter()
+                .filter(|_| !rng.once_in(part))
+                .map(|pos| pos.tid);
             let dead = dead.collect();
             lab.delete(&dead);
         }
@@ -179,7 +192,12 @@ fn interleave(seed: u64) -> u64 {
         let tree = Tree::new(&after.store, &router);
         let found = scan_all(&tree, &[EVERYTHING()], false).unwrap();
         assert!(found.iter().eq(after.set.iter().rev()));
-        let point = |pos: &Pos<1>| [Interval { lo: *pos, hi: Some(pos.next()) }];
+        let point = |pos: &Pos<1>| {
+            [Interval {
+                lo: *pos,
+                hi: Some(pos.next()),
+            }]
+        };
         for pos in after.set.iter().filter(|_| rng.once_in(5)) {
             assert_eq!(scan_all(&tree, &point(pos), true).unwrap(), [*pos]);
         }
@@ -222,8 +240,7 @@ fn the_same_seed_gives_the_same_run() {
             })
             .collect();
         run_actors(&lab.store, seed, actors);
-        let order = order.lock().unwrap().clone();
-        order
+        Arc::into_inner(order).unwrap().into_inner().unwrap()
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));

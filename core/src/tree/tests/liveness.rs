@@ -71,11 +71,16 @@ fn versions_of_one_row_do_not_pile_up() {
     let keys: Vec<Pos<1>> = (0..2000).map(|i| p(i * 10, i << 16 | 1)).collect();
     let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
     let before = lab.verify().leaves;
-    let mut heap = Heap { dead: HashSet::new(), reported: HashSet::new(), asked: 0 };
+    let mut heap = Heap {
+        dead: HashSet::new(),
+        reported: HashSet::new(),
+        asked: 0,
+    };
     for version in 0..20_000_u64 {
         let pos = p(5000, (10_000 + version) << 16 | 1);
         let tree = Tree::new(&lab.store, &lab.router);
-        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap).unwrap();
+        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap)
+            .unwrap();
         heap.dead.insert(pos.tid);
     }
     let found = present(&lab);
@@ -90,11 +95,16 @@ fn versions_of_one_row_do_not_pile_up() {
 fn dead_entries_of_a_long_leaf_go_with_its_delta_area() {
     let mut source = Source::new(Keys::Serial, Rows::Heap(226), 1);
     let mut lab = Lab::<1>::build(8192, 50, Choice::Auto, &source.sorted(20_000));
-    let mut heap = Heap { dead: HashSet::new(), reported: HashSet::new(), asked: 0 };
+    let mut heap = Heap {
+        dead: HashSet::new(),
+        reported: HashSet::new(),
+        asked: 0,
+    };
     for i in 0..5000_u64 {
         let pos = p(7777, (1000 + i) << 16 | 2);
         let tree = Tree::new(&lab.store, &lab.router);
-        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap).unwrap();
+        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap)
+            .unwrap();
         heap.dead.insert(pos.tid);
     }
     assert!(heap.asked > 0);

@@ -12,7 +12,7 @@ mod interleave;
 mod liveness;
 mod random_operations;
 mod scans;
-mod small_pages;
+mod sizes;
 
 use crate::Pos;
 use crate::key::Tid;
@@ -27,11 +27,12 @@ const FILL: InsertOptions = InsertOptions { fillfactor: 90 };
 
 /// So many cases, unless the environment says otherwise.
 fn cases(cases: u32) -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
     ProptestConfig {
         cases: asked.unwrap_or(cases),
         failure_persistence: None,
-        max_shrink_iters: 2000,
         ..ProptestConfig::default()
     }
 }
@@ -66,17 +67,27 @@ fn source() -> impl Strategy<Value = Source> {
     let lanes = prop::sample::select(&[Lanes::First, Lanes::Last, Lanes::Noise][..]);
     let nulls = prop_oneof![3 => Just(0u64), 1 => Just(10u64)];
     let start = prop_oneof![Just(0u64), 0u64..1 << 20];
-    (prop::sample::select(&ALL_KEYS[..]), rows, lanes, nulls, start, any::<u64>()).prop_map(
-        |(keys, rows, lanes, nulls, arrived, seed)| {
+    (
+        prop::sample::select(&ALL_KEYS[..]),
+        rows,
+        lanes,
+        nulls,
+        start,
+        any::<u64>(),
+    )
+        .prop_map(|(keys, rows, lanes, nulls, arrived, seed)| {
             let mut source = Source::new(keys, rows, seed);
             (source.lanes, source.nulls, source.arrived) = (lanes, nulls, arrived);
             source
-        },
-    )
+        })
 }
 
 fn p(key: u64, tid: Tid) -> Pos<1> {
-    Pos { rank: 0, vals: [key], tid }
+    Pos {
+        rank: 0,
+        vals: [key],
+        tid,
+    }
 }
 
 fn bulk_load<const V: usize>(
@@ -86,7 +97,12 @@ fn bulk_load<const V: usize>(
     entries: &[Pos<V>],
 ) -> SimStore {
     let store = SimStore::new(page_size);
-    let options = BulkOptions { fillfactor, model, key_code: 1, ordering: 0 };
+    let options = BulkOptions {
+        fillfactor,
+        model,
+        key_code: 1,
+        ordering: 0,
+    };
     let mut loader = BulkLoader::<_, V>::new(SimSink(store.clone()), options).unwrap();
     for entry in entries {
         loader.push(*entry).unwrap();
@@ -117,7 +133,13 @@ impl<const V: usize> Lab<V> {
     fn over(store: SimStore, set: BTreeSet<Pos<V>>) -> Self {
         let scratch = Scratch::new(store.page_size()).unwrap();
         let router = RefCell::new(Router::new(1 << 20));
-        Self { store, router, scratch, set, fill: FILL }
+        Self {
+            store,
+            router,
+            scratch,
+            set,
+            fill: FILL,
+        }
     }
 
     fn tree(&self) -> Tree<'_, SimStore, V> {
@@ -158,7 +180,10 @@ impl<const V: usize> Lab<V> {
     fn verify(&self) -> CheckReport {
         let mut seen = Vec::with_capacity(self.set.len());
         let report = check(&self.tree(), &mut |pos| seen.push(pos)).unwrap();
-        assert!(seen.iter().eq(self.set.iter()), "the tree holds other entries than it should");
+        assert!(
+            seen.iter().eq(self.set.iter()),
+            "the tree holds other entries than it should"
+        );
         assert_eq!(report.entries, seen.len() as u64);
         assert_eq!(self.store.pins(), 0, "a pin is left");
         report
@@ -171,7 +196,10 @@ impl<const V: usize> Lab<V> {
 
 #[allow(non_snake_case)]
 const fn EVERYTHING<const V: usize>() -> Interval<V> {
-    Interval { lo: Pos::MIN, hi: None }
+    Interval {
+        lo: Pos::MIN,
+        hi: None,
+    }
 }
 
 fn scan_all<S: PageStore, const V: usize>(

@@ -14,8 +14,14 @@ enum Kill {
     AllButFew,
 }
 
-const KILLS: [Kill; 6] =
-    [Kill::Half, Kill::EveryOther, Kill::Head, Kill::Tail, Kill::OneInFifty, Kill::AllButFew];
+const KILLS: [Kill; 6] = [
+    Kill::Half,
+    Kill::EveryOther,
+    Kill::Head,
+    Kill::Tail,
+    Kill::OneInFifty,
+    Kill::AllButFew,
+];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -74,7 +80,7 @@ impl<const V: usize> Lab<V> {
                 self.delete(&dead);
             }
             Op::Scavenge => {
-                let found = self.tree().scavenge(&mut || Ok(())).unwrap();
+                let found = self.tree().scavenge(true, &mut || Ok(())).unwrap();
                 assert_eq!(found.entries, self.set.len() as u64);
                 assert_eq!(found.pages, self.store.pages().unwrap());
             }
@@ -83,7 +89,10 @@ impl<const V: usize> Lab<V> {
                 if self.tree().refresh_model(*choice, leaves).unwrap() {
                     let meta = self.tree().meta().unwrap();
                     assert_eq!(meta.model_leaves, leaves);
-                    assert!(matches!(read_model(&self.store, &meta), Ok(Loaded::Model(_))));
+                    assert!(matches!(
+                        read_model(&self.store, &meta),
+                        Ok(Loaded::Model(_))
+                    ));
                 }
             }
             Op::ForgetRouter(bytes) => *self.router.borrow_mut() = Router::new(*bytes),
@@ -103,7 +112,10 @@ fn run<const V: usize>(size: usize, fill: u32, model: Choice, first: Vec<Pos<V>>
     assert!(lab.all(false).iter().eq(lab.set.iter().rev()));
     let mut rng = Rng::new(1);
     for pos in lab.set.iter().filter(|_| rng.once_in(20)) {
-        let point = [Interval { lo: *pos, hi: Some(pos.next()) }];
+        let point = [Interval {
+            lo: *pos,
+            hi: Some(pos.next()),
+        }];
         assert_eq!(scan_all(&lab.tree(), &point, true).unwrap(), [*pos]);
     }
 }

@@ -24,7 +24,10 @@ pub(super) fn intervals<const V: usize>(ends: &[Pos<V>], rng: &mut Rng) -> Vec<I
     for pair in cuts.chunks(2) {
         match pair {
             // Some are empty, some meet.
-            [lo, hi] => list.push(Interval { lo: *lo, hi: Some(*hi) }),
+            [lo, hi] => list.push(Interval {
+                lo: *lo,
+                hi: Some(*hi),
+            }),
             [lo, ..] => list.push(Interval { lo: *lo, hi: None }),
             [] => {}
         }
@@ -37,7 +40,8 @@ pub(super) fn intervals<const V: usize>(ends: &[Pos<V>], rng: &mut Rng) -> Vec<I
 
 fn expected<const V: usize>(set: &BTreeSet<Pos<V>>, list: &[Interval<V>]) -> Vec<Pos<V>> {
     let inside = |pos: &&Pos<V>| {
-        list.iter().any(|i| i.lo <= **pos && i.hi.is_none_or(|hi| **pos < hi))
+        list.iter()
+            .any(|i| i.lo <= **pos && i.hi.is_none_or(|hi| **pos < hi))
     };
     set.iter().filter(inside).copied().collect()
 }
@@ -73,7 +77,10 @@ fn walk<const V: usize>(lab: &Lab<V>, list: &[Interval<V>], rng: &mut Rng, turn_
             at = *there;
         } else if found.is_some() && forward && rng.once_in(40) {
             let rest = scan.rest().to_vec();
-            assert_eq!(rest, due[at.cast_unsigned()..at.cast_unsigned() + rest.len()]);
+            assert_eq!(
+                rest,
+                due[at.cast_unsigned()..at.cast_unsigned() + rest.len()]
+            );
             scan.skip_rest();
             at += rest.len().cast_signed() - 1;
         }
@@ -93,7 +100,12 @@ fn prepared<const V: usize>(size: usize, mut first: Source, n: usize, seed: u64)
     for pos in first.fresh(n / 8, &lab.set) {
         lab.insert(pos);
     }
-    let dead = lab.set.iter().filter(|_| rng.once_in(3)).map(|pos| pos.tid).collect();
+    let dead = lab
+        .set
+        .iter()
+        .filter(|_| rng.once_in(3))
+        .map(|pos| pos.tid)
+        .collect();
     lab.delete(&dead);
     for pos in first.fresh(n / 16, &lab.set) {
         lab.insert(pos);
@@ -192,8 +204,8 @@ fn change(lab: &mut Lab<1>, history: &mut History<1>, source: &mut Source, rng: 
         20 => {
             let (from, to) = (history.key(rng.index(999)), history.key(rng.index(999)));
             let part = 1 + rng.below(3);
-            let dead = history
-                .delete_begins(|pos| (from..to).contains(pos) && !rng.once_in(part + 1));
+            let dead =
+                history.delete_begins(|pos| (from..to).contains(pos) && !rng.once_in(part + 1));
             lab.delete(&dead);
             history.delete_returned(&dead);
         }

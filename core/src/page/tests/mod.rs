@@ -1,15 +1,19 @@
 //! Rewrites of one leaf against the sorted list of its entries, and the size of
 //! what is written.
 
+mod size;
+
 use super::*;
 use crate::codec::MAX_VALUES;
-use crate::sim::{Keys, Rng, Rows, Source};
+use crate::sim::Rng;
 use crate::{INVALID_BLOCK, Pos};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
 fn cases(cases: u32) -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let asked = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
     ProptestConfig {
         cases: asked.unwrap_or(cases),
         failure_persistence: None,
@@ -76,18 +80,30 @@ impl<const V: usize> Bench<V> {
                 break;
             }
         }
-        let taken: BTreeSet<_> = entries.iter().copied().filter(|e| Some(*e) <= last).collect();
+        let taken: BTreeSet<_> = entries
+            .iter()
+            .copied()
+            .filter(|e| Some(*e) <= last)
+            .collect();
         let pieces = edit.pieces().len();
         let mut page = vec![0; size];
-        edit.write(&[], 0..pieces, &[], &frame(), &mut page).unwrap();
-        let bench = Self { page, edit, entries: taken };
+        edit.write(&[], 0..pieces, &[], &frame(), &mut page)
+            .unwrap();
+        let bench = Self {
+            page,
+            edit,
+            entries: taken,
+        };
         bench.verify();
         bench
     }
 
     fn verify(&self) {
         let found = contents::<V>(&self.page);
-        assert!(found.iter().eq(self.entries.iter()), "entries were lost or made up");
+        assert!(
+            found.iter().eq(self.entries.iter()),
+            "entries were lost or made up"
+        );
     }
 
     fn leaf(&self) -> LeafView<'_, V> {
@@ -114,12 +130,20 @@ impl<const V: usize> Bench<V> {
             Err(error) => panic!("{error}"),
         }
         let live: usize = self.edit.pieces().iter().map(Piece::live).sum();
-        assert_eq!(live, self.entries.len(), "the fold has another number of entries");
+        assert_eq!(
+            live,
+            self.entries.len(),
+            "the fold has another number of entries"
+        );
         let mut image = self.page.clone();
         let all = 0..self.edit.pieces().len();
         let fits = self.edit.footprint() <= leaf_capacity::<V>(self.page.len());
         let written = self.edit.write(&self.page, all, &[], &frame(), &mut image);
-        assert_eq!(written.is_ok(), fits, "the footprint is not what the pieces take");
+        assert_eq!(
+            written.is_ok(),
+            fits,
+            "the footprint is not what the pieces take"
+        );
         if fits {
             self.page = image;
         }
@@ -131,7 +155,10 @@ impl<const V: usize> Bench<V> {
     fn delete(&mut self, dead: &HashSet<u64>) {
         let leaf = LeafView::<V>::read(&self.page, 1).unwrap();
         let before = leaf.used();
-        let removed = self.edit.plan_delete(&leaf, &mut |tid| dead.contains(&tid)).unwrap();
+        let removed = self
+            .edit
+            .plan_delete(&leaf, &mut |tid| dead.contains(&tid))
+            .unwrap();
         let entries = self.entries.len();
         self.entries.retain(|pos| !dead.contains(&pos.tid));
         assert_eq!(removed, entries - self.entries.len());
@@ -139,7 +166,9 @@ impl<const V: usize> Bench<V> {
             let mut image = self.page.clone();
             let all = 0..self.edit.pieces().len();
             let delta = &self.edit.delta;
-            self.edit.write(&self.page, all, delta, &frame(), &mut image).unwrap();
+            self.edit
+                .write(&self.page, all, delta, &frame(), &mut image)
+                .unwrap();
             self.page = image;
             assert!(self.leaf().used() <= before, "deleting took room");
         }
@@ -148,16 +177,24 @@ impl<const V: usize> Bench<V> {
 
     fn write_part(&self, pieces: std::ops::Range<usize>, delta: &[Pos<V>]) -> Self {
         let mut page = self.page.clone();
-        self.edit.write(&self.page, pieces, delta, &frame(), &mut page).unwrap();
+        self.edit
+            .write(&self.page, pieces, delta, &frame(), &mut page)
+            .unwrap();
         let edit = EditScratch::new(page.len()).unwrap();
         let entries = contents(&page).into_iter().collect();
-        Self { page, edit, entries }
+        Self {
+            page,
+            edit,
+            entries,
+        }
     }
 
     /// Splits in two halves, if the leaf has blocks of more than one entry.
     fn split(&mut self) -> Option<(Self, Self)> {
         let leaf = LeafView::<V>::read(&self.page, 1).unwrap();
-        let live: usize = (0..leaf.blocks()).map(|i| leaf.view(i).unwrap().live()).sum();
+        let live: usize = (0..leaf.blocks())
+            .map(|i| leaf.view(i).unwrap().live())
+            .sum();
         if live < 2 {
             return None;
         }
@@ -169,7 +206,12 @@ impl<const V: usize> Bench<V> {
         assert!(left.entries.iter().all(|pos| *pos < separator));
         assert!(right.entries.iter().all(|pos| *pos >= separator));
         assert!(left.leaf().blocks() > 0 && right.leaf().blocks() > 0);
-        assert!(left.entries.iter().chain(&right.entries).eq(self.entries.iter()));
+        assert!(
+            left.entries
+                .iter()
+                .chain(&right.entries)
+                .eq(self.entries.iter())
+        );
         Some((left, right))
     }
 
@@ -205,9 +247,18 @@ enum Kill {
 #[derive(Clone, Debug)]
 enum Edit {
     /// Fills the delta area from near or between the entries, and folds.
-    Fold { seed: u64, append: bool },
-    Delete { seed: u64, one_in: u64, kill: Kill },
-    Split { left: bool },
+    Fold {
+        seed: u64,
+        append: bool,
+    },
+    Delete {
+        seed: u64,
+        one_in: u64,
+        kill: Kill,
+    },
+    Split {
+        left: bool,
+    },
     SplitAndJoin,
 }
 
@@ -258,7 +309,9 @@ fn run<const V: usize>(mut bench: Bench<V>, edits: Vec<Edit>) {
                 });
                 let fresh: Vec<_> = fresh.collect();
                 bench.append(fresh);
-                if !bench.fold() && let Some((left, right)) = bench.split() {
+                if !bench.fold()
+                    && let Some((left, right)) = bench.split()
+                {
                     bench = if rng.once_in(2) { left } else { right };
                 }
             }
@@ -266,13 +319,15 @@ fn run<const V: usize>(mut bench: Bench<V>, edits: Vec<Edit>) {
                 let mut rng = Rng::new(seed);
                 let n = bench.entries.len();
                 let (from, len) = (rng.index(n), n / one_in as usize);
-                let dead = bench.entries.iter().enumerate().filter(|(i, _)| {
-                    match kill {
+                let dead = bench
+                    .entries
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| match kill {
                         Kill::Scattered => rng.once_in(one_in),
                         Kill::AllButScattered => !rng.once_in(one_in),
                         Kill::Stretch => (from..from + len).contains(i),
-                    }
-                });
+                    });
                 let dead: HashSet<u64> = dead.map(|(_, pos)| pos.tid).collect();
                 bench.delete(&dead);
             }
@@ -307,7 +362,11 @@ fn stretches<const V: usize>(seed: u64) -> Vec<Pos<V>> {
             row += 1;
             let mut vals = [key; V];
             vals[0] = if V > 1 && noise > 1 { 5 } else { key };
-            entries.insert(Pos { rank: 0, vals, tid: row / 200 << 16 | (row % 200 + 1) });
+            entries.insert(Pos {
+                rank: 0,
+                vals,
+                tid: (row / 200) << 16 | (row % 200 + 1),
+            });
         }
         row += rng.below(500);
     }
@@ -315,7 +374,11 @@ fn stretches<const V: usize>(seed: u64) -> Vec<Pos<V>> {
 }
 
 fn line(n: u64, step: u64) -> Vec<Pos<1>> {
-    let entry = |i: u64| Pos { rank: 0, vals: [i * step], tid: i / 7 << 16 | (i % 7 + 1) };
+    let entry = |i: u64| Pos {
+        rank: 0,
+        vals: [i * step],
+        tid: (i / 7) << 16 | (i % 7 + 1),
+    };
     (0..n).map(entry).collect()
 }
 
@@ -343,10 +406,18 @@ proptest! {
 fn a_random_half_of_a_perfect_line_is_deleted_in_place() {
     for (size, step) in [(8192, 1), (8192, 1 << 40), (1024, 3), (512, 1 << 30)] {
         let mut bench = Bench::fill(size, &line(100_000, step), 100);
-        assert!(bench.entries.len() > size * 5, "a line takes a bit an entry, for its reserve");
+        assert!(
+            bench.entries.len() > size * 5,
+            "a line takes a bit an entry, for its reserve"
+        );
         let mut rng = Rng::new(size as u64);
         for _ in 0..12 {
-            let dead = bench.entries.iter().map(|pos| pos.tid).filter(|_| rng.once_in(2)).collect();
+            let dead = bench
+                .entries
+                .iter()
+                .map(|pos| pos.tid)
+                .filter(|_| rng.once_in(2))
+                .collect();
             bench.delete(&dead);
         }
         // A block that shrinks is encoded anew where that is smaller.
@@ -358,16 +429,32 @@ fn a_random_half_of_a_perfect_line_is_deleted_in_place() {
 /// Few survivors of a line are not few positions.
 #[test]
 fn survivors_at_the_end_of_a_line_are_kept_when_it_is_folded_with_its_neighbour() {
-    let noise = (0..100u64).map(|i| Pos { rank: 0, vals: [i * i], tid: (i * 77 % 1000) << 16 | 1 });
-    let steps = (0..300u64).map(|i| Pos { rank: 0, vals: [(i + 1) << 40], tid: i << 16 | 1 });
+    // A block of noise, and behind it one of a line.
+    let noise = (0..256u64).map(|i| Pos {
+        rank: 0,
+        vals: [i * i],
+        tid: (1000 + i * 77 % 1000) << 16 | 1,
+    });
+    let steps = (0..300u64).map(|i| Pos {
+        rank: 0,
+        vals: [(i + 1) << 40],
+        tid: i << 16 | 1,
+    });
     let entries: Vec<Pos<1>> = noise.chain(steps).collect();
     let mut bench = Bench::fill(8192, &entries, 90);
-    assert_eq!(bench.entries.len(), 400);
+    assert_eq!((bench.entries.len(), bench.leaf().blocks()), (556, 2));
     let mut rng = Rng::new(1);
-    let line = entries.iter().skip(100).filter(|_| !rng.once_in(6));
-    bench.delete(&line.map(|pos| pos.tid).collect());
-    assert!((0..bench.leaf().blocks()).any(|i| bench.leaf().dir(i).unwrap().survivors));
-    bench.append((0..20).map(|i| Pos { rank: 0, vals: [i * i + 3], tid: (5000 + i) << 16 | 1 }));
+    let (noise, line) = entries.split_at(256);
+    let dead = noise.iter().skip(100);
+    let dead = dead.chain(line.iter().filter(|_| !rng.once_in(6)));
+    bench.delete(&dead.map(|pos| pos.tid).collect());
+    let line = bench.leaf().dir(1).unwrap();
+    assert!(line.survivors && line.n > MAX_VALUES);
+    bench.append((0..20).map(|i| Pos {
+        rank: 0,
+        vals: [i * i + 3],
+        tid: (5000 + i) << 16 | 1,
+    }));
     assert!(bench.fold());
 }
 
@@ -389,64 +476,12 @@ fn scattered_keys_fold_into_a_leaf_of_perfect_lines() {
             bench.append(fresh);
             if !bench.fold() {
                 let (left, right) = bench.split().unwrap();
-                bench = if left.entries.len() > right.entries.len() { left } else { right };
+                bench = if left.entries.len() > right.entries.len() {
+                    left
+                } else {
+                    right
+                };
             }
         }
     }
-}
-
-/// Encoding `n` entries raw takes `8 * V + 6` bytes for each. A block of any
-/// entries is at most 2 percent and 16 bytes for each of its columns larger;
-/// besides, the page has for it a directory entry (`8 * V + 16` bytes) and a
-/// reserve of a bit for each entry.
-fn check_size<const V: usize>(entries: &[Pos<V>]) {
-    for part in entries.chunks(MAX_VALUES) {
-        let mut out = [0; 64 * MAX_VALUES];
-        let len = encode_block(part, None, &mut out).unwrap();
-        let raw = part.len() * (8 * V + 6);
-        assert!(
-            len * 100 <= raw * 102 + 1600 * (V + 2),
-            "{len} bytes for {} entries, raw {raw}",
-            part.len()
-        );
-        if part.len() == MAX_VALUES {
-            assert!(len * 100 <= raw * 102, "{len} bytes for a full block, raw {raw}");
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(cases(40))]
-
-    #[test]
-    fn no_block_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..2000) {
-        for keys in crate::sim::ALL_KEYS {
-            for rows in crate::sim::ALL_ROWS {
-                check_size::<1>(&Source::new(keys, rows, seed).sorted(n));
-                let mut noisy = Source::new(keys, rows, seed);
-                noisy.lanes = crate::sim::Lanes::Noise;
-                check_size::<2>(&noisy.sorted(n));
-            }
-        }
-    }
-
-    #[test]
-    fn a_block_of_random_words_is_at_most_raw(seed: u64) {
-        let mut rng = Rng::new(seed);
-        let entries: BTreeSet<Pos<3>> = (0..MAX_VALUES)
-            .map(|_| Pos {
-                rank: 0,
-                vals: [rng.below(2), rng.word(), rng.word()],
-                tid: rng.word() >> 16,
-            })
-            .collect();
-        check_size::<3>(&entries.into_iter().collect::<Vec<_>>());
-    }
-}
-
-#[test]
-fn a_block_of_serials_takes_next_to_nothing() {
-    let entries: Vec<Pos<1>> = Source::new(Keys::Serial, Rows::Heap(226), 1).sorted(256);
-    let mut out = [0; 4096];
-    assert!(encode_block(&entries, None, &mut out).unwrap() < 32);
 }

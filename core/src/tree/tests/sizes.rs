@@ -1,0 +1,66 @@
+//! What the leaves of an index take in all.
+
+use super::*;
+use crate::key::TID_END;
+use crate::page::{PAGE_HEADER, SPECIAL};
+use crate::sim::Rng;
+
+/// Bytes of a leaf that are there whatever it holds: page header, special area,
+/// two fences, 12 bytes of counts.
+const fn fixed<const V: usize>() -> usize {
+    PAGE_HEADER + SPECIAL + 2 * Pos::<V>::BYTES + 12
+}
+
+/// Stored raw, an entry takes `8 * V + 6` bytes, and a leaf [`fixed`] ones. The
+/// leaves of a full build take at most 2 percent more than that, and what is
+/// left of the last page.
+fn check_size<const V: usize>(entries: &[Pos<V>]) {
+    let store = SimStore::new(8192);
+    let options = BulkOptions {
+        fillfactor: 100,
+        model: Choice::Auto,
+        key_code: 1,
+        ordering: 0,
+    };
+    let mut loader = BulkLoader::<_, V>::new(SimSink(store), options).unwrap();
+    entries.iter().for_each(|pos| loader.push(*pos).unwrap());
+    let leaves = loader.finish().unwrap().leaves as usize;
+    let raw = entries.len() * (8 * V + 6) + leaves * fixed::<V>();
+    assert!(
+        leaves * 8192 * 100 <= raw * 102 + 8192 * 100,
+        "{leaves} leaves for {} entries, raw {raw} bytes",
+        entries.len()
+    );
+}
+
+proptest! {
+    #![proptest_config(cases(4))]
+
+    #[test]
+    fn no_index_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..12_000) {
+        for keys in ALL_KEYS {
+            for rows in [Rows::Heap(226), Rows::Scattered, Rows::Odd] {
+                check_size::<1>(&Source::new(keys, rows, seed).sorted(n));
+                let mut noisy = Source::new(keys, rows, seed);
+                noisy.lanes = Lanes::Noise;
+                check_size::<2>(&noisy.sorted(n / 2));
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_random_words_is_at_most_raw(seed: u64, n in 1usize..60_000) {
+        let mut rng = Rng::new(seed);
+        let mut entry = || p(rng.word(), rng.below(TID_END));
+        let entries: BTreeSet<_> = (0..n).map(|_| entry()).collect();
+        check_size::<1>(&entries.into_iter().collect::<Vec<_>>());
+        let mut entry = || Pos {
+            rank: 0,
+            // The first lane repeats, so that the second is not sorted.
+            vals: [rng.below(3), rng.word(), rng.word()],
+            tid: rng.below(TID_END),
+        };
+        let entries: BTreeSet<Pos<3>> = (0..n / 4).map(|_| entry()).collect();
+        check_size::<3>(&entries.into_iter().collect::<Vec<_>>());
+    }
+}
