@@ -10,9 +10,11 @@ use pgrx::pg_sys;
 use crate::storage::Pin;
 
 /// Entries of one heap page from which on it is worth a look.
-const MIN_ENTRIES: u16 = 8;
+const MIN_ENTRIES: u16 = 4;
 /// Heap pages looked at for one leaf.
-const MAX_PAGES: usize = 8;
+const MAX_PAGES: usize = 24;
+/// Of these, heap pages of the leaf's newest entries.
+const FRESH_PAGES: usize = 8;
 /// Slots of the table in which entries are counted by heap page: twice the
 /// most entries that are asked about at once.
 const SLOTS: usize = 2048;
@@ -71,17 +73,18 @@ fn line_pointer_flags(page: &[u8], offset: usize) -> Option<u32> {
 }
 
 impl Liveness for HeapLiveness {
-    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()> {
-        let Some((busy, count)) = busiest_pages(tids) else {
-            return Ok(());
-        };
+    fn mark_dead(&mut self, fresh: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()> {
         if !self.is_heap() {
+            return Ok(());
+        }
+        let (pages, count) = pages_to_look_at(fresh, tids);
+        if count == 0 {
             return Ok(());
         }
         let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
         // SAFETY: the table is open.
         let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, fork) };
-        for block in busy.into_iter().take(count) {
+        for block in pages.into_iter().take(count) {
             if block < blocks {
                 self.look(block, tids, dead);
             }
@@ -90,9 +93,28 @@ impl Liveness for HeapLiveness {
     }
 }
 
-/// The heap pages that most of `tids` point to, and their number; `None` if
-/// there is none with enough of them.
-fn busiest_pages(tids: &[Tid]) -> Option<([u32; MAX_PAGES], usize)> {
+/// The heap pages to look at, and their number: first those that several of
+/// `fresh` point to, then those that most of `tids` point to.
+fn pages_to_look_at(fresh: &[Tid], tids: &[Tid]) -> ([u32; MAX_PAGES], usize) {
+    let mut pages = [0; MAX_PAGES];
+    let mut count = 0;
+    for (tids, limit) in [(fresh, FRESH_PAGES), (tids, MAX_PAGES)] {
+        for (entries, block) in busiest_pages(tids) {
+            let known = pages.iter().take(count).any(|page| *page == block);
+            if entries > 0 && !known && count < limit {
+                if let Some(slot) = pages.get_mut(count) {
+                    *slot = block;
+                }
+                count += 1;
+            }
+        }
+    }
+    (pages, count)
+}
+
+/// The heap pages that most of `tids` point to, each behind the number of them,
+/// most first; numbers of 0 are at the end.
+fn busiest_pages(tids: &[Tid]) -> [(u16, u32); MAX_PAGES] {
     let mut counts = [(0u32, 0u16); SLOTS];
     for tid in tids.iter().take(SLOTS / 2) {
         let block = (tid >> 16) as u32;
@@ -116,6 +138,5 @@ fn busiest_pages(tids: &[Tid]) -> Option<([u32; MAX_PAGES], usize)> {
             best.sort_unstable_by(|a, b| b.cmp(a));
         }
     }
-    let count = best.iter().filter(|page| page.0 > 0).count();
-    (count > 0).then(|| (best.map(|page| page.1), count))
+    best
 }

@@ -23,6 +23,9 @@ const LONG_RUN: usize = 64;
 /// A bulk load does not cut blocks shorter than this to fill a page.
 const SMALL_BLOCK: usize = 16;
 
+/// The most TIDs that a fold can drop.
+const MAX_DOOMED: usize = 1024;
+
 /// A block of the page to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<const V: usize> {
@@ -77,6 +80,8 @@ pub struct EditScratch<const V: usize> {
     pub delta: Vec<Pos<V>>,
     columns: Box<Entries<V>>,
     dead: Vec<u8>,
+    /// TIDs that a fold drops, sorted.
+    doomed: Vec<u64>,
 }
 
 fn reserved<T>(n: usize) -> Result<Vec<T>> {
@@ -106,6 +111,7 @@ impl<const V: usize> EditScratch<V> {
             delta: reserved(page_size / 4)?,
             columns: Box::default(),
             dead,
+            doomed: reserved(MAX_DOOMED)?,
         })
     }
 
@@ -130,6 +136,7 @@ impl<const V: usize> EditScratch<V> {
 
     /// Copies the delta area of a leaf to `self.delta`, sorted.
     pub fn load_delta(&mut self, leaf: &LeafView<'_, V>) {
+        self.doomed.clear();
         self.delta.clear();
         for index in 0..leaf.delta_len().min(self.delta.capacity()) {
             self.delta.push(leaf.delta(index));
@@ -419,13 +426,15 @@ impl<const V: usize> EditScratch<V> {
             }
             let last = view.pos(view.len() - 1);
             let append = mine.first().is_some_and(|pos| *pos > last);
-            if append && !view.has_survivor_bitmap() && view.is_line() {
+            // What may hold doomed entries is decoded.
+            let whole = self.doomed.is_empty() || view.len() > MAX_VALUES;
+            if append && whole && !view.has_survivor_bitmap() && view.is_line() {
                 self.flush(page, greedy)?;
                 greedy = true;
                 self.lengthen(leaf, index, &view, mine)?;
                 continue;
             }
-            if append && view.live() >= max {
+            if append && whole && view.live() >= max {
                 self.flush(page, greedy)?;
                 self.keep(leaf, index)?;
                 greedy = true;
@@ -551,10 +560,69 @@ impl<const V: usize> EditScratch<V> {
             while let Some(new) = mine.next_if(|new| *new < pos) {
                 self.pending.push(new);
             }
-            self.pending.push(pos);
+            if self.doomed.is_empty() || self.doomed.binary_search(&pos.tid).is_err() {
+                self.pending.push(pos);
+            }
         }
         self.pending.extend(mine);
         Ok(())
+    }
+
+    /// Visits the TIDs that a fold of `self.delta` (sorted) touches: those of
+    /// the delta area, and of the blocks that it falls into or ends at, of
+    /// which it takes as many as fit in `room` TIDs.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a block does not decode.
+    pub fn for_each_touched(
+        &self,
+        leaf: &LeafView<'_, V>,
+        room: usize,
+        visit: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let mut columns = Entries::default();
+        let mut left = room;
+        for pos in self.delta.iter().take(room) {
+            visit(pos.tid);
+            left -= 1;
+        }
+        let mut last = None;
+        for pos in &self.delta {
+            let index = leaf.find(pos);
+            if leaf.blocks() == 0 || last == Some(index) {
+                continue;
+            }
+            last = Some(index);
+            let view = leaf.view(index)?;
+            if view.len() > left.min(MAX_VALUES) {
+                continue;
+            }
+            let count = view.decode(0, view.len(), &mut columns);
+            for i in (0..count).filter(|i| view.survives(*i)) {
+                visit(columns.pos(i).tid);
+            }
+            left -= count;
+        }
+        Ok(())
+    }
+
+    /// Lets the next fold drop the entries that `tids` and `dead`, side by
+    /// side, say are dead, from the delta area and from the blocks that it
+    /// decodes.
+    pub fn doom(&mut self, tids: &[u64], dead: &[bool]) {
+        self.doomed.clear();
+        for (tid, _) in tids
+            .iter()
+            .zip(dead)
+            .filter(|(_, dead)| **dead)
+            .take(MAX_DOOMED)
+        {
+            self.doomed.push(*tid);
+        }
+        self.doomed.sort_unstable();
+        let doomed = &self.doomed;
+        self.delta
+            .retain(|pos| doomed.binary_search(&pos.tid).is_err());
     }
 
     /// Plans the leaf without the entries that `dead` names. Returns how many

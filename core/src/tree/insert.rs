@@ -23,12 +23,13 @@ pub struct InsertOptions {
 
 /// Tells which heap tuples are known to be dead to everybody.
 pub trait Liveness {
-    /// Sets `dead[i]` where `tids[i]`'s line pointer is dead. Called under the
-    /// exclusive lock of the leaf that holds the entries.
+    /// Sets `dead[i]` where `tids[i]`'s line pointer is dead. `fresh` are those
+    /// of the leaf's newest entries: what died lately is near them. Called under
+    /// the exclusive lock of the leaf that holds the entries.
     ///
     /// # Errors
     /// What reading the heap can raise.
-    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()>;
+    fn mark_dead(&mut self, fresh: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()>;
 }
 
 /// No heap to ask: nothing is known to be dead.
@@ -36,7 +37,7 @@ pub trait Liveness {
 pub struct NoDead;
 
 impl Liveness for NoDead {
-    fn mark_dead(&mut self, _: &[Tid], _: &mut [bool]) -> Result<()> {
+    fn mark_dead(&mut self, _: &[Tid], _: &[Tid], _: &mut [bool]) -> Result<()> {
         Ok(())
     }
 }
@@ -141,7 +142,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
 
     /// Asks which entries of the leaf are dead. True: some are, `scratch.dead`
     /// says which, in the order of all entries. On a leaf of many entries only
-    /// those of the delta area are asked about, and dropped from the scratch.
+    /// those are asked about that the fold touches, since new versions of a row
+    /// stand beside the old ones; the scratch knows then what to drop.
     fn find_dead(
         &self,
         leaf: &LeafView<'_, V>,
@@ -158,28 +160,22 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 }
             })?;
         } else {
-            scratch.tids.extend(
-                scratch
-                    .edit
-                    .delta
-                    .iter()
-                    .take(MAX_DEAD_CHECK)
-                    .map(|p| p.tid),
-            );
+            let tids = &mut scratch.tids;
+            scratch
+                .edit
+                .for_each_touched(leaf, MAX_DEAD_CHECK, &mut |tid| tids.push(tid))?;
         }
         scratch.dead.clear();
         scratch.dead.resize(scratch.tids.len(), false);
-        liveness.mark_dead(&scratch.tids, &mut scratch.dead)?;
+        scratch.fresh.clear();
+        let fresh = scratch.edit.delta.iter().map(|pos| pos.tid);
+        scratch.fresh.extend(fresh.take(MAX_DEAD_CHECK));
+        liveness.mark_dead(&scratch.fresh, &scratch.tids, &mut scratch.dead)?;
         if !scratch.dead.contains(&true) {
             return Ok(false);
         }
         if !all {
-            let mut visited = 0;
-            let dead = &scratch.dead;
-            scratch.edit.delta.retain(|_| {
-                visited += 1;
-                !dead.get(visited - 1).copied().unwrap_or(false)
-            });
+            scratch.edit.doom(&scratch.tids, &scratch.dead);
         }
         Ok(all)
     }

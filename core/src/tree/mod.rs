@@ -120,6 +120,7 @@ pub struct Scratch<const V: usize> {
     pub(crate) edit: EditScratch<V>,
     pub(crate) items: Vec<(Pos<V>, Block)>,
     pub(crate) tids: Vec<u64>,
+    pub(crate) fresh: Vec<u64>,
     pub(crate) dead: Vec<bool>,
 }
 
@@ -134,11 +135,12 @@ impl<const V: usize> Scratch<V> {
         items.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
             bytes: n * size_of::<(Pos<V>, Block)>(),
         })?;
-        let mut tids = Vec::new();
-        tids.try_reserve_exact(insert::MAX_DEAD_CHECK)
-            .map_err(|_| Error::OutOfMemory {
-                bytes: insert::MAX_DEAD_CHECK * 8,
-            })?;
+        let (mut tids, mut fresh) = (Vec::new(), Vec::new());
+        for room in [&mut tids, &mut fresh] {
+            let bytes = insert::MAX_DEAD_CHECK * 8;
+            room.try_reserve_exact(insert::MAX_DEAD_CHECK)
+                .map_err(|_| Error::OutOfMemory { bytes })?;
+        }
         let mut dead = Vec::new();
         dead.try_reserve_exact(insert::MAX_DEAD_CHECK)
             .map_err(|_| Error::OutOfMemory {
@@ -148,6 +150,7 @@ impl<const V: usize> Scratch<V> {
             edit: EditScratch::new(page_size)?,
             items,
             tids,
+            fresh,
             dead,
         })
     }

@@ -182,7 +182,7 @@ sub read_column
 		'index-only' => "Index Only Scan using $index");
 	foreach my $part (split /^PLAN /m, $out)
 	{
-		my ($way, $plan, $answer) = $part =~ /\A(\S+)\n(.*)^ANSWER\|(.*)$/ms or next;
+		my ($way, $plan, $answer) = $part =~ /\A(\S+)\n(.*)^ANSWER\|([^\n]*)/ms or next;
 		$answers{$way} = $plan =~ /\Q$wanted{$way}\E\b/ ? $answer : "another plan: $plan";
 	}
 	return \%answers;

@@ -3,7 +3,7 @@
 # WARNING and nothing else.
 #
 # Each damage has a table of its own; all are done to the files of one stopped
-# server.
+# server. SEED=n repeats a run's random bytes.
 use strict;
 use warnings;
 
@@ -165,6 +165,8 @@ my %damages = (
 my $flips = 12;
 
 my $node = start_node('damage', conf => "autovacuum = off\nmax_wal_size = 1GB\n");
+srand(my $seed = $ENV{SEED} // time);
+note("SEED=$seed");
 my @names = sort keys %damages;
 my @tables = map { "d$_" } 0 .. $#names;
 my @flipped = map { "f$_" } 1 .. $flips;
@@ -188,8 +190,6 @@ for my $i (0 .. $#names)
 	$damages{ $names[$i] }->($pages);
 	put_pages($path{ $tables[$i] }, $pages);
 }
-srand(my $seed = $ENV{SEED} // time);
-note("SEED=$seed");
 foreach my $table (@flipped)
 {
 	my $pages = pages_of($path{$table});

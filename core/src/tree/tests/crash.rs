@@ -191,7 +191,7 @@ fn crash_everywhere(base: &Lab<1>, steps: &[Step], seed: u64, go_on_once_in: u64
 
 #[test]
 fn recovery_finds_all_that_was_completed() {
-    with_seeds(8, |seed| {
+    with_seeds(20, |seed| {
         let mut rng = Rng::new(seed);
         let mut first = Source::new(Keys::Gaps, Rows::Heap(30), seed);
         let entries: Vec<Pos<1>> = first.sorted(rng.index(700));
@@ -234,7 +234,7 @@ fn a_full_parent_grandparent_and_root_split_at_once() {
 /// Splits left unfinished by crashes pile up, and writers finish them.
 #[test]
 fn crashes_between_split_and_downlink_one_after_the_other() {
-    with_seeds(6, |seed| {
+    with_seeds(20, |seed| {
         let mut rng = Rng::new(seed);
         let mut source = Source::new(Keys::Random, Rows::Heap(40), seed);
         let mut lab = Lab::<1>::build(512, 90, Choice::Auto, &source.sorted(300));

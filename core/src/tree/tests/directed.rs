@@ -373,3 +373,26 @@ fn the_smallest_indexes_work() {
         assert_eq!(lab.all(false), []);
     }
 }
+
+/// A new model takes the place of the old one, whose pages are free then.
+#[test]
+fn models_do_not_pile_up() {
+    let mut source = Source::new(Keys::Lognormal, Rows::Scattered, 8);
+    let mut lab = Lab::<1>::build(512, 90, Choice::Pla, &source.sorted(3000));
+    for _ in 0..4 {
+        for pos in source.fresh(1500, &lab.set) {
+            lab.insert(pos);
+        }
+        let leaves = lab.verify().leaves;
+        assert!(lab.tree().refresh_model(Choice::Pla, leaves).unwrap());
+        let meta = lab.tree().meta().unwrap();
+        let kinds = (0..lab.store.pages().unwrap()).map(|block| {
+            page::header(&lab.store.bytes(block).unwrap(), block)
+                .unwrap()
+                .kind
+        });
+        let pages = kinds.filter(|kind| *kind == Kind::Model).count();
+        let needed = (meta.model_bytes as usize).div_ceil(page::model_page_capacity(512));
+        assert_eq!(pages, needed);
+    }
+}

@@ -209,7 +209,7 @@ fn interleave(seed: u64) -> u64 {
 fn scans_inserts_and_vacuum_at_once_keep_their_promises() {
     let begun = std::time::Instant::now();
     let (operations, runs) = (AtomicU64::new(0), AtomicU64::new(0));
-    with_seeds(120, |seed| {
+    with_seeds(500, |seed| {
         operations.fetch_add(interleave(seed), Ordering::Relaxed);
         runs.fetch_add(1, Ordering::Relaxed);
     });

@@ -12,7 +12,7 @@ struct Heap {
 }
 
 impl Liveness for Heap {
-    fn mark_dead(&mut self, tids: &[Tid], dead: &mut [bool]) -> Result<()> {
+    fn mark_dead(&mut self, _: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()> {
         assert_eq!(tids.len(), dead.len());
         for (tid, dead) in tids.iter().zip(dead) {
             self.asked += 1;
@@ -32,7 +32,7 @@ fn present<const V: usize>(lab: &Lab<V>) -> Vec<Pos<V>> {
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn only_entries_reported_dead_disappear(

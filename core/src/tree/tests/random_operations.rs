@@ -129,7 +129,7 @@ fn fills() -> impl Strategy<Value = u32> {
 }
 
 proptest! {
-    #![proptest_config(cases(60))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn the_tree_of_one_lane_holds_what_the_set_does(

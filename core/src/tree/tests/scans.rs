@@ -114,7 +114,7 @@ fn prepared<const V: usize>(size: usize, mut first: Source, n: usize, seed: u64)
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn scans_agree_with_a_cursor_over_the_sorted_list(
@@ -215,5 +215,5 @@ fn change(lab: &mut Lab<1>, history: &mut History<1>, source: &mut Source, rng: 
 
 #[test]
 fn scans_return_what_lives_through_them_while_pages_split_and_merge() {
-    with_seeds(60, scan_over_changes);
+    with_seeds(150, scan_over_changes);
 }
