@@ -135,6 +135,8 @@ unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo, deleted: 
         let tree = Tree::new(&store, &state.router);
         let choice = Options::of(index).model;
         let found = tree.scavenge(deleted, &mut pause).and_then(|found| {
+            // The pages just found can take the model then.
+            pg_sys::IndexFreeSpaceMapVacuum(index);
             tree.refresh_model(choice, found.leaves)?;
             Ok(found)
         });

@@ -279,7 +279,8 @@ proptest! {
 /// any on a damaged page.
 #[test]
 fn scans_over_entries_out_of_order_end() {
-    let entries: Vec<Pos<1>> = (0..250).map(|i| p(i * 10, i << 16 | 1)).collect();
+    // More than the largest batch of a scan.
+    let entries: Vec<Pos<1>> = (0..2000).map(|i| p(i, i << 16 | 1)).collect();
     let lab = Lab::build(8192, 90, Choice::Auto, &entries);
     let frame = page::LeafFrame {
         low: Pos::MIN,
@@ -292,13 +293,15 @@ fn scans_over_entries_out_of_order_end() {
     with_seeds(300, |seed| {
         let mut rng = Rng::new(seed);
         let mut shuffled = entries.clone();
-        for _ in 0..[3, 1000][rng.index(2)] {
-            let (a, b) = (rng.index(250), rng.index(250));
+        for _ in 0..[3, 3000][rng.index(2)] {
+            let (a, b) = (rng.index(2000), rng.index(2000));
             shuffled.swap(a, b);
         }
         let mut edit = page::EditScratch::new(8192).unwrap();
         for pos in shuffled {
-            edit.add_pending(pos);
+            if edit.add_pending(pos) {
+                edit.seal_within(8000).unwrap();
+            }
         }
         while edit.first_pending().is_some() {
             edit.seal_within(8000).unwrap();
