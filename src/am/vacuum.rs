@@ -104,7 +104,7 @@ pub(super) unsafe extern "C-unwind" fn amvacuumcleanup(
         }
         let index = (*info).index;
         let lanes = key_type(index).lanes();
-        let found: Scavenged = by_lanes!(lanes, clean_up(info, !stats.is_null()));
+        let found: Scavenged = by_lanes!(lanes, clean_up(info));
         pg_sys::IndexFreeSpaceMapVacuum(index);
         let result = result_of(stats);
         let free: Block = found.free;
@@ -124,8 +124,7 @@ pub(super) unsafe extern "C-unwind" fn amvacuumcleanup(
 }
 
 /// # Safety
-/// As for `amvacuumcleanup`; the index has `V` lanes. `deleted`: a bulk delete
-/// went before.
+/// As for `amvacuumcleanup`; the index has `V` lanes.
 unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo, deleted: bool) -> Scavenged {
     // SAFETY: the caller's promise.
     unsafe {
@@ -134,7 +133,7 @@ unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo, deleted: 
         let store = PgStore::new(index, &state.blocks).with_strategy((*info).strategy);
         let tree = Tree::new(&store, &state.router);
         let choice = Options::of(index).model;
-        let found = tree.scavenge(deleted, &mut pause).and_then(|found| {
+        let found = tree.scavenge(&mut pause).and_then(|found| {
             // The pages just found can take the model then.
             pg_sys::IndexFreeSpaceMapVacuum(index);
             tree.refresh_model(choice, found.leaves)?;

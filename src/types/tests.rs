@@ -878,7 +878,10 @@ mod tests {
                 assert_eq!(visits_value(&codec, &alone[1], *value), !value.1);
             }
             assert!(alone[2].intervals.is_empty());
-            assert_eq!(resolve(&codec, &[]).intervals, vec![omen_core::tree::Interval::ALL]);
+            assert_eq!(
+                resolve(&codec, &[]).intervals,
+                vec![omen_core::tree::Interval::ALL]
+            );
 
             let mut reused = ScanIntervals::default();
             for (i, first) in conditions.iter().enumerate() {

@@ -1,11 +1,9 @@
 //! Pages in nobody's use.
 
-use super::header::{self, Kind, set_flags};
+use super::header::{self, Kind};
 
-/// Makes `page` a free page, with the `FLAG_*` that say when it may be used
-/// again. Its generation tells how often it was freed, so that a page found
-/// twice can be told apart in tests and dumps.
-pub fn init_free(page: &mut [u8], generation: u32, flags: u8) {
+/// Makes `page` a free page. Its generation tells how often it was freed, so
+/// that a page found twice can be told apart in tests and dumps.
+pub fn init_free(page: &mut [u8], generation: u32) {
     header::init(page, Kind::Free, 0, generation.wrapping_add(1));
-    set_flags(page, flags);
 }

@@ -17,11 +17,6 @@ pub const FORMAT_VERSION: u8 = 1;
 pub const FLAG_SPLIT_INCOMPLETE: u8 = 1;
 /// The page's high fence is +infinity.
 pub const FLAG_HIGH_INFINITE: u8 = 2;
-/// A free page that was an inner page, and may not be used yet: see
-/// [`Header::reusable`].
-pub const FLAG_HELD_BACK: u8 = 4;
-/// A page held back that a VACUUM has met since it was freed.
-pub const FLAG_AGED: u8 = 8;
 
 const MAGIC: u32 = 0x4e45_4d4f; // "OMEN"
 const LAYOUT_VERSION: u16 = 4; // PG_PAGE_LAYOUT_VERSION
@@ -100,20 +95,10 @@ impl Header {
         self.flags & FLAG_SPLIT_INCOMPLETE != 0
     }
 
-    /// Whether the page may be put to use.
-    ///
-    /// A writer that looks for the parent of a leaf it has locked waits for
-    /// inner pages with that lock in hand. If one of them could meanwhile be
-    /// freed and become a leaf, whose owner waits for the first leaf, both would
-    /// wait forever. So freed inner pages are held back until a later VACUUM
-    /// has locked every leaf: then no such writer is left.
+    /// Whether the page is in nobody's use.
     #[must_use]
     pub fn reusable(&self) -> bool {
-        match self.kind {
-            Kind::New => true,
-            Kind::Free => self.flags & FLAG_HELD_BACK == 0,
-            _ => false,
-        }
+        matches!(self.kind, Kind::New | Kind::Free)
     }
 
     /// Whether the page is the last of its level.

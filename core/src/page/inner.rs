@@ -32,6 +32,18 @@ fn raw_capacity<const V: usize>(page_size: usize) -> usize {
     room / block * n + (room % block).saturating_sub(headers) / entry
 }
 
+/// A child of an inner page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child<const V: usize> {
+    /// The child's low fence.
+    pub separator: Pos<V>,
+    /// The child.
+    pub block: Block,
+    /// The next separator or the page's high fence: where the child ends, or the
+    /// pages split from it that have no downlink yet. `None` is +infinity.
+    pub end: Option<Pos<V>>,
+}
+
 /// A parsed inner page.
 #[derive(Clone, Copy)]
 pub struct InnerView<'a, const V: usize> {
@@ -115,12 +127,11 @@ impl<'a, const V: usize> InnerView<'a, V> {
         Ok((read_pos(self.page, at), view))
     }
 
-    /// The child with the greatest separator at or below `target`, and that
-    /// separator. `target` is at or above the low fence.
+    /// The child with the greatest separator at or below `target`. `target` is at or above the low fence.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the page is damaged.
-    pub fn child(&self, target: &Pos<V>) -> Result<(Pos<V>, Block)> {
+    pub fn child(&self, target: &Pos<V>) -> Result<Child<V>> {
         let (mut from, mut to) = (0, self.blocks);
         while from < to {
             let middle = usize::midpoint(from, to);
@@ -130,7 +141,8 @@ impl<'a, const V: usize> InnerView<'a, V> {
                 to = middle;
             }
         }
-        let (_, view) = self.view(from.saturating_sub(1))?;
+        let index = from.saturating_sub(1);
+        let (_, view) = self.view(index)?;
         let at = view.lower_bound(target);
         let at = if at < view.len() && view.pos(at) == *target {
             at
@@ -140,15 +152,15 @@ impl<'a, const V: usize> InnerView<'a, V> {
         if at >= view.len() {
             return Err(self.corrupt("no child covers a position of the page"));
         }
-        Ok((view.pos(at), self.checked_child(view.child(at))?))
+        self.child_at(index, &view, at)
     }
 
     /// The child with the greatest separator below `target` (`None`:
-    /// +infinity), and that separator. `target` is above the low fence.
+    /// +infinity). `target` is above the low fence.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the page is damaged.
-    pub fn child_below(&self, target: Option<&Pos<V>>) -> Result<(Pos<V>, Block)> {
+    pub fn child_below(&self, target: Option<&Pos<V>>) -> Result<Child<V>> {
         let mut index = self.blocks;
         if let Some(target) = target {
             let (mut from, mut to) = (0, self.blocks);
@@ -162,14 +174,32 @@ impl<'a, const V: usize> InnerView<'a, V> {
             }
             index = from;
         }
-        let (_, view) = self.view(index.saturating_sub(1))?;
+        let index = index.saturating_sub(1);
+        let (_, view) = self.view(index)?;
         let at = target
             .map_or(view.len(), |t| view.lower_bound(t))
             .wrapping_sub(1);
         if at >= view.len() {
             return Err(self.corrupt("no child lies below a position of the page"));
         }
-        Ok((view.pos(at), self.checked_child(view.child(at))?))
+        self.child_at(index, &view, at)
+    }
+
+    fn child_at(&self, index: usize, view: &BlockView<'_, V>, at: usize) -> Result<Child<V>> {
+        let end = if at + 1 < view.len() {
+            Some(view.pos(at + 1))
+        } else if index + 1 < self.blocks {
+            let next = dir_at::<V>() + (index + 1) * dir_bytes::<V>();
+            Some(read_pos(self.page, next))
+        } else {
+            self.high()
+        };
+        let block = self.checked_child(view.child(at))?;
+        Ok(Child {
+            separator: view.pos(at),
+            block,
+            end,
+        })
     }
 
     fn checked_child(&self, child: u64) -> Result<Block> {

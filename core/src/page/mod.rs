@@ -22,10 +22,10 @@ pub use bytes::{read_pos, write_pos};
 pub use edit::{EditScratch, Piece, write_pieces};
 pub use free::init_free;
 pub use header::{
-    FLAG_AGED, FLAG_HELD_BACK, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, FORMAT_VERSION, Header,
-    Kind, PAGE_HEADER, SPECIAL, header, is_zero, set_flags, set_left, set_right,
+    FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, FORMAT_VERSION, Header, Kind, PAGE_HEADER, SPECIAL,
+    header, is_zero, set_flags, set_left, set_right,
 };
-pub use inner::{InnerView, inner_capacity, write_inner};
+pub use inner::{Child, InnerView, inner_capacity, write_inner};
 pub use leaf::{
     DirEntry, LeafFrame, LeafView, append_delta, delta_capacity, init_leaf, leaf_capacity, set_high,
 };

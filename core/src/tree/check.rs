@@ -144,7 +144,8 @@ fn level_members<S: PageStore, const V: usize>(
                 return Err(corrupt("separators are out of order"));
             }
             for (separator, child) in items {
-                if view.child(separator)? != (*separator, *child) {
+                let found = view.child(separator)?;
+                if (found.separator, found.block) != (*separator, *child) {
                     return Err(corrupt("a separator is not found by search"));
                 }
             }

@@ -21,8 +21,34 @@ pub(crate) enum Target<const V: usize> {
 pub(crate) struct Pointer<const V: usize> {
     pub block: Block,
     pub level: u8,
-    /// Its low fence, if that is known.
+    pub promise: Promise<V>,
+}
+
+/// What a pointer says of the page that it leads to. Both fences are checked on
+/// arrival: a page that claims more than its share would hide its neighbours'.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise<const V: usize> {
+    /// The page's low fence, if that is known: the separator of a downlink, the
+    /// high fence of the left sibling.
     pub low: Option<Pos<V>>,
+    /// The page's high fence is not above this, if anything is known: the next
+    /// separator. A split that is not finished can have made it lower; a merge
+    /// since the pointer was read makes it higher, and the pointer stale.
+    pub end: Option<Pos<V>>,
+}
+
+impl<const V: usize> Promise<V> {
+    /// Nothing is known of the page.
+    pub(crate) const NOTHING: Self = Self {
+        low: None,
+        end: None,
+    };
+
+    /// What is known of the right sibling of a page that ends at `high`.
+    fn of_right_sibling(self, high: Option<Pos<V>>) -> Self {
+        let end = self.end.filter(|end| high.is_some_and(|high| high < *end));
+        Self { low: high, end }
+    }
 }
 
 /// What a page is to somebody who looks for a target.
@@ -48,14 +74,13 @@ pub(crate) fn fences<const V: usize>(page: &[u8], header: &Header) -> (Pos<V>, O
     (low, high)
 }
 
-/// Judges a page on arrival. `from` is its low fence, as the pointer that led to
-/// it promised: the separator of a downlink, the high fence of the left sibling.
+/// Judges a page on arrival, and whether it is what the pointer promised.
 pub(crate) fn arrive<const V: usize>(
     page: &[u8],
     header: &Header,
     level: u8,
     target: &Target<V>,
-    from: Option<Pos<V>>,
+    promise: &Promise<V>,
 ) -> Arrival {
     let kind = if level == 0 { Kind::Leaf } else { Kind::Inner };
     if header.kind != kind || header.level != level {
@@ -67,7 +92,11 @@ pub(crate) fn arrive<const V: usize>(
         Target::Below(Some(end)) => (end <= low, high.is_some_and(|high| high < end)),
         Target::Below(None) => (false, high.is_some()),
     };
-    if left_of_it || from.is_some_and(|from| from != low) {
+    let beyond = |end| high.is_none_or(|high| high > end);
+    if left_of_it
+        || promise.low.is_some_and(|promised| promised != low)
+        || promise.end.is_some_and(beyond)
+    {
         Arrival::Stale
     } else if !right_of_it {
         Arrival::Owns
@@ -124,7 +153,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let Pointer {
             mut block,
             level: mut at,
-            low: mut from,
+            mut promise,
         } = start;
         let mut hops = 0;
         while at > level {
@@ -135,19 +164,22 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(Err(block));
             };
             let header = page::header(&page, block)?;
-            match arrive(&page, &header, at, target, from) {
+            match arrive(&page, &header, at, target, &promise) {
                 Arrival::Owns => {
                     let view = InnerView::<V>::parse(&page, block, header)?;
-                    let (separator, child) = match target {
+                    let child = match target {
                         Target::At(pos) => view.child(pos)?,
                         Target::Below(end) => view.child_below(end.as_ref())?,
                     };
-                    block = child;
+                    block = child.block;
                     at -= 1;
-                    from = Some(separator);
+                    promise = Promise {
+                        low: Some(child.separator),
+                        end: child.end,
+                    };
                 }
                 Arrival::Right(right) => {
-                    from = fences::<V>(&page, &header).1;
+                    promise = promise.of_right_sibling(fences::<V>(&page, &header).1);
                     block = right;
                     hops += 1;
                     if hops % 16 == 0 {
@@ -164,7 +196,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         Ok(Ok(Pointer {
             block,
             level,
-            low: from,
+            promise,
         }))
     }
 
@@ -179,7 +211,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let Pointer {
             mut block,
             level,
-            low: mut from,
+            mut promise,
         } = start;
         for hops in 0..MAX_HOPS {
             if self.is_held(block) {
@@ -189,10 +221,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(Walk::Stale { block });
             };
             let header = page::header(&page, block)?;
-            match arrive(&page, &header, level, target, from) {
+            match arrive(&page, &header, level, target, &promise) {
                 Arrival::Owns => return Ok(Walk::Owner { page, header, hops }),
                 Arrival::Right(right) => {
-                    from = fences::<V>(&page, &header).1;
+                    promise = promise.of_right_sibling(fences::<V>(&page, &header).1);
                     block = right;
                 }
                 Arrival::Stale => return Ok(Walk::Stale { block }),
@@ -227,7 +259,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             let start = Pointer {
                 block: root.0,
                 level: root.1,
-                low: Some(Pos::MIN),
+                promise: Promise {
+                    low: Some(Pos::MIN),
+                    end: None,
+                },
             };
             match self.down(start, level, target)? {
                 Ok(found) => match self.walk(found, target, lock)? {

@@ -12,8 +12,8 @@ use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{
-    self, FLAG_HELD_BACK, Header, InnerView, Kind, LeafView, delta_capacity, init_free,
-    inner_capacity, leaf_capacity, set_left, write_inner,
+    self, Header, InnerView, Kind, LeafView, delta_capacity, init_free, inner_capacity,
+    leaf_capacity, set_left, write_inner,
 };
 use crate::store::{Image, PageGuard, PageStore, Record};
 
@@ -119,12 +119,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Err(error) => return Err(error),
         }
         let image = record.register(&pair.page, Image::Delta)?;
-        let flags = if pair.header.level > 0 {
-            FLAG_HELD_BACK
-        } else {
-            0
-        };
-        init_free(record.image(image), pair.header.generation, flags);
+        init_free(record.image(image), pair.header.generation);
         if let Some(sibling) = &pair.sibling {
             let image = record.register(sibling, Image::Delta)?;
             set_left(record.image(image), pair.left.block());
@@ -207,6 +202,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Err(error) => return Err(error),
         }
         record.commit()?;
+        drop(pair);
+        self.store().note_free(block)?;
         Ok(true)
     }
 
@@ -319,7 +316,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         now.root_level = header.level;
         let mut record = self.store().begin()?;
         let image = record.register(&root, Image::Delta)?;
-        init_free(record.image(image), root_header.generation, FLAG_HELD_BACK);
+        init_free(record.image(image), root_header.generation);
         let image = record.register(&guard, Image::Delta)?;
         page::write_meta(record.image(image), &now);
         record.commit()?;
@@ -327,6 +324,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         self.router()
             .borrow_mut()
             .set_root(Some((now.root, now.root_level)));
+        self.store().note_free(meta.root)?;
         Ok(true)
     }
 

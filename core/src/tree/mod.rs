@@ -39,7 +39,7 @@ use core::cell::{Cell, RefCell};
 
 /// Fresh descents after which pages that still do not fit together are taken
 /// for damaged: concurrent splits and merges need one or two.
-const MAX_DESCENTS: usize = 200;
+const MAX_DESCENTS: usize = 50;
 
 /// Right links followed before a fresh descent is tried.
 const MAX_HOPS: usize = 1000;

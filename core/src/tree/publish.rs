@@ -166,7 +166,7 @@ pub fn free_model_page<S: PageStore>(
     };
     let mut record = store.begin()?;
     let image = record.register(&guard, Image::Delta)?;
-    init_free(record.image(image), generation, 0);
+    init_free(record.image(image), generation);
     record.commit()?;
     drop(guard);
     store.note_free(block)?;

@@ -9,10 +9,11 @@
 //!
 //! All of it is a hint: pages say themselves what they own.
 
-use super::descend::Pointer;
+use super::descend::{Pointer, Promise};
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
 use crate::model::Model;
+use core::cell::Cell;
 
 /// How often the router took a process to the right page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Router<const V: usize> {
     misses: u64,
     uses: u64,
     cold: u32,
+    /// Predictions of the model since the last lookup was counted.
+    asked: Cell<u64>,
     /// What was counted since the process started.
     pub counters: Counters,
 }
@@ -63,6 +66,7 @@ impl<const V: usize> Router<V> {
             misses: 0,
             uses: 0,
             cold: 0,
+            asked: Cell::new(0),
             counters: Counters::default(),
         }
     }
@@ -192,6 +196,7 @@ impl<const V: usize> Router<V> {
         };
         let (mut from, mut to) = (0, n);
         if let Some(model) = &self.model {
+            self.asked.set(self.asked.get() + 1);
             let lane = pos.vals.first().copied().unwrap_or(0);
             let guess = model.predict(lane).min(n.saturating_sub(1));
             // Gallop to an interval around the guess that contains the end of
@@ -226,10 +231,14 @@ impl<const V: usize> Router<V> {
 
     fn pointer(&self, index: usize) -> Option<Pointer<V>> {
         let (low, block) = (self.lows.get(index)?, self.blocks.get(index)?);
+        let promise = Promise {
+            low: Some(*low),
+            end: self.lows.get(index + 1).copied(),
+        };
         Some(Pointer {
             block: *block,
             level: self.level,
-            low: Some(*low),
+            promise,
         })
     }
 
@@ -250,14 +259,14 @@ impl<const V: usize> Router<V> {
     pub(crate) fn hit(&mut self) {
         self.uses += 1;
         self.counters.hits += 1;
-        self.counters.predicted += u64::from(self.model.is_some());
+        self.counters.predicted += u64::from(self.asked.take() > 0);
     }
 
     pub(crate) fn hopped(&mut self) {
         self.uses += 1;
         self.misses += 1;
         self.counters.hops += 1;
-        self.counters.predicted += u64::from(self.model.is_some());
+        self.counters.predicted += u64::from(self.asked.take() > 0);
     }
 
     pub(crate) fn fell(&mut self) {

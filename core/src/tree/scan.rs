@@ -7,7 +7,7 @@
 //! merged and recycled under a running scan.
 
 use super::Tree;
-use super::descend::{Arrival, Target, arrive, fences};
+use super::descend::{Arrival, Promise, Target, arrive, fences};
 use super::interval::{Interval, earlier};
 use crate::codec::MAX_VALUES;
 use crate::error::{Error, Result};
@@ -35,7 +35,6 @@ struct Page<const V: usize> {
     block: Block,
     low: Pos<V>,
     high: Option<Pos<V>>,
-    left: Block,
     right: Block,
 }
 
@@ -301,7 +300,6 @@ impl<P, const V: usize> Scan<P, V> {
             block: guard.block(),
             low,
             high,
-            left: header.left,
             right: header.right,
         });
         let covered = if forward {
@@ -339,30 +337,35 @@ impl<P, const V: usize> Scan<P, V> {
         tree: &Tree<'_, S, V>,
         target: &Target<V>,
     ) -> Result<(S::Shared, Header)> {
+        // A step to another page asks the router, which knows both fences.
+        let routed = tree.router().borrow().is_loaded();
         let hint = self.page.and_then(|page| {
-            let (inside, beside) = match *target {
-                Target::At(pos) => (
-                    page.low <= pos && page.high.is_none_or(|high| pos < high),
-                    (page.high == Some(pos)).then_some((page.right, page.high)),
-                ),
-                Target::Below(Some(end)) => (
-                    page.low < end && page.high.is_none_or(|high| end <= high),
-                    (page.low == end).then_some((page.left, None)),
-                ),
-                Target::Below(None) => (page.high.is_none(), None),
+            let low = Some(page.low);
+            let inside = match *target {
+                Target::At(pos) => page.low <= pos && page.high.is_none_or(|high| pos < high),
+                Target::Below(Some(end)) => {
+                    page.low < end && page.high.is_none_or(|high| end <= high)
+                }
+                Target::Below(None) => page.high.is_none(),
             };
-            if inside {
-                Some((page.block, Some(page.low)))
-            } else {
-                beside
+            match *target {
+                _ if inside => Some((page.block, Promise { low, end: None })),
+                Target::At(pos) if page.high == Some(pos) && !routed => Some((
+                    page.right,
+                    Promise {
+                        low: page.high,
+                        end: None,
+                    },
+                )),
+                _ => None,
             }
         });
-        if let Some((block, low)) = hint
+        if let Some((block, promise)) = hint
             && block != INVALID_BLOCK
             && let Some(guard) = tree.store().read(block)?
         {
             let header = page::header(&guard, block)?;
-            if arrive(&guard, &header, 0, target, low) == Arrival::Owns {
+            if arrive(&guard, &header, 0, target, &promise) == Arrival::Owns {
                 return Ok((guard, header));
             }
         }

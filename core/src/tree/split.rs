@@ -7,7 +7,7 @@
 //! clears the flag. Whoever comes between, after a crash too, can write the
 //! second record.
 
-use super::descend::{Arrival, Target, arrive, fences};
+use super::descend::{Arrival, Promise, Target, arrive, fences};
 use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
@@ -164,7 +164,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         };
         loop {
             let header = page::header(&page, page.block())?;
-            match arrive::<V>(&page, &header, level, &Target::At(separator), None) {
+            match arrive::<V>(
+                &page,
+                &header,
+                level,
+                &Target::At(separator),
+                &Promise::NOTHING,
+            ) {
                 Arrival::Owns => return Ok(Some((page, header))),
                 Arrival::Stale => return Ok(None),
                 // The left page is let go when the right one is locked.

@@ -9,7 +9,7 @@ use super::{Scratch, Tree, publish};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::model::{Choice, Model};
-use crate::page::{self, FLAG_AGED, FLAG_HELD_BACK, Kind, LeafView, leaf_capacity};
+use crate::page::{self, Kind, LeafView, leaf_capacity};
 use crate::store::{Image, PageGuard, PageStore, Record};
 
 /// What a bulk delete has done.
@@ -122,14 +122,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// has forgotten, frees pages of models that were never published, and
     /// counts the rest.
     ///
-    /// Inner pages that were freed become available when they are met by the
-    /// second VACUUM that has locked all leaves (`all_leaves_locked`: this one
-    /// has, by a bulk delete).
-    ///
     /// # Errors
     /// [`Error::Corrupt`] for a page that is not one of an index; what `pause`
     /// returns.
-    pub fn scavenge(&self, all_leaves_locked: bool, pause: &mut Pause<'_>) -> Result<Scavenged> {
+    pub fn scavenge(&self, pause: &mut Pause<'_>) -> Result<Scavenged> {
         let version = self.meta()?.model_version;
         let mut found = Scavenged {
             pages: self.store().pages()?,
@@ -142,11 +138,6 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             };
             let header = page::header(&guard, block)?;
             match header.kind {
-                Kind::Free if !header.reusable() => {
-                    drop(guard);
-                    found.free += 1;
-                    self.age_free_page(block, all_leaves_locked)?;
-                }
                 Kind::New | Kind::Free => {
                     drop(guard);
                     self.store().note_free(block)?;
@@ -169,33 +160,6 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             }
         }
         Ok(found)
-    }
-
-    /// Moves a free page that is held back one step on: see
-    /// [`page::Header::reusable`].
-    fn age_free_page(&self, block: Block, all_leaves_locked: bool) -> Result<()> {
-        let Some(guard) = self.store().write(block)? else {
-            return Ok(());
-        };
-        let header = page::header(&guard, block)?;
-        if header.kind != Kind::Free || header.reusable() {
-            return Ok(());
-        }
-        let aged = header.flags & FLAG_AGED != 0;
-        if aged && !all_leaves_locked {
-            return Ok(());
-        }
-        let mut record = self.store().begin()?;
-        let image = record.register(&guard, Image::Delta)?;
-        let flags = if aged { 0 } else { FLAG_HELD_BACK | FLAG_AGED };
-        page::set_flags(record.image(image), flags);
-        record.commit()?;
-        drop(guard);
-        if aged {
-            self.store().note_free(block)
-        } else {
-            Ok(())
-        }
     }
 
     /// Trains a new model if the leaves have changed so much that the old one

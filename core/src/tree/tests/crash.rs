@@ -57,7 +57,7 @@ fn run_until_stop(lab: &mut Lab<1>, steps: &[Step]) -> Option<Step> {
         let done = match step {
             Step::Insert(pos) => lab.try_insert(*pos),
             Step::Delete(dead) => lab.try_delete(dead).map(|_| ()),
-            Step::Scavenge => lab.tree().scavenge(true, &mut || Ok(())).map(|_| ()),
+            Step::Scavenge => lab.tree().scavenge(&mut || Ok(())).map(|_| ()),
             Step::Refresh => {
                 let leaves = lab.tree().meta().map(|meta| meta.model_leaves);
                 leaves
@@ -154,7 +154,7 @@ fn go_on(mut lab: Lab<1>, rng: &mut Rng) {
         .collect();
     lab.delete(&dead);
     let leaves = lab.verify().leaves;
-    let found = lab.tree().scavenge(true, &mut || Ok(())).unwrap();
+    let found = lab.tree().scavenge(&mut || Ok(())).unwrap();
     assert_eq!(
         (found.leaves, found.entries),
         (leaves, lab.set.len() as u64)

@@ -109,7 +109,7 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
         tolerate(lab.try_insert(source.entry()));
     }
     lab.store.limit_locks(10 * MOST_LOCKS);
-    tolerate(lab.tree().scavenge(true, &mut || Ok(())));
+    tolerate(lab.tree().scavenge(&mut || Ok(())));
     tolerate(lab.tree().refresh_model(Choice::Auto, 1 << 20));
     tolerate(scan_all(&lab.tree(), &[EVERYTHING()], true));
 }
@@ -237,7 +237,7 @@ proptest! {
         read_page::<1>(&bytes, &mut rng);
         // Random contents behind a sound header.
         let mut sound = vec![0; 512];
-        page::init_free(&mut sound, 1, 0);
+        page::init_free(&mut sound, 1);
         bytes[..24].copy_from_slice(&sound[..24]);
         bytes[488..].copy_from_slice(&sound[488..]);
         bytes[12..14].copy_from_slice(&lower.to_le_bytes());

@@ -228,7 +228,7 @@ fn free_pages_are_found_again_and_pages_in_use_are_not_taken() {
             lab.store.note_free(block).unwrap();
         }
     }
-    let found = lab.tree().scavenge(true, &mut || Ok(())).unwrap();
+    let found = lab.tree().scavenge(&mut || Ok(())).unwrap();
     assert!(found.free > 3);
     let pages = lab.store.pages().unwrap();
     for pos in Source::new(Keys::Random, Rows::Scattered, 5).fresh(200, &lab.set) {

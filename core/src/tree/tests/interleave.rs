@@ -116,7 +116,7 @@ fn vacuum(shared: &Shared, store: &SimStore, router: &Routing, mut rng: Rng) {
         .unwrap();
         shared.history().delete_returned(&dead);
         assert_eq!(stats.removed, dead.len() as u64);
-        let found = tree.scavenge(true, &mut || store.breathe()).unwrap();
+        let found = tree.scavenge(&mut || store.breathe()).unwrap();
         tree.refresh_model(Choice::Auto, found.leaves).unwrap();
         shared.count();
     }

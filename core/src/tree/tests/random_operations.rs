@@ -80,7 +80,7 @@ impl<const V: usize> Lab<V> {
                 self.delete(&dead);
             }
             Op::Scavenge => {
-                let found = self.tree().scavenge(true, &mut || Ok(())).unwrap();
+                let found = self.tree().scavenge(&mut || Ok(())).unwrap();
                 assert_eq!(found.entries, self.set.len() as u64);
                 assert_eq!(found.pages, self.store.pages().unwrap());
             }

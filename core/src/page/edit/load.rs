@@ -1,0 +1,99 @@
+//! Blocks made of entries that come in order: bulk loads.
+
+use super::{EditScratch, SMALL_BLOCK};
+use crate::codec::MAX_VALUES;
+use crate::error::Error;
+use crate::error::Result;
+use crate::key::Pos;
+use crate::page::block::encode_block;
+use crate::page::leaf::dir_bytes;
+
+impl<const V: usize> EditScratch<V> {
+    /// Adds an entry behind all pending ones. True: enough for a block are
+    /// pending, and the caller has to call [`EditScratch::seal_within`] before it
+    /// adds another.
+    pub fn add_pending(&mut self, pos: Pos<V>) -> bool {
+        self.pending.push(pos);
+        self.pending.len() >= 2 * MAX_VALUES
+    }
+
+    /// The first entry that is pending.
+    #[must_use]
+    pub fn first_pending(&self) -> Option<Pos<V>> {
+        self.pending.first().copied()
+    }
+
+    /// Makes a block of the first pending entries, of fewer than usual if that
+    /// fills the page up to `target` bytes of footprint. Returns its last entry;
+    /// `None`: not even a small block fits behind the pieces there are. All
+    /// pieces are in the arena.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if nothing is pending.
+    pub fn seal_within(&mut self, target: usize) -> Result<Option<Pos<V>>> {
+        let mut n = self.cut(true);
+        let base = self.footprint();
+        let lengthens = self
+            .pieces
+            .last()
+            .is_some_and(|last| self.extends(last, &[], n));
+        // The first block of a page is taken as it is.
+        let mut fits = lengthens || base == 0;
+        while !fits {
+            let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
+            let len = encode_block(&self.pending[..n], None, out)?;
+            let footprint = dir_bytes::<V>() + len + n.div_ceil(8);
+            fits = base + footprint <= target;
+            if fits {
+                break;
+            }
+            let smaller = n * target.saturating_sub(base) / footprint;
+            if smaller < SMALL_BLOCK {
+                return Ok(None);
+            }
+            n = smaller.min(n - 1);
+        }
+        let last = self
+            .pending
+            .get(n.wrapping_sub(1))
+            .copied()
+            .ok_or(Error::Full)?;
+        self.seal(&[], n)?;
+        Ok(Some(last))
+    }
+
+    /// Forgets the first `n` pieces, and moves the others to the start of the
+    /// arena.
+    pub fn drop_pieces(&mut self, n: usize) {
+        self.pieces.drain(..n.min(self.pieces.len()));
+        let mut used = 0;
+        for piece in &mut self.pieces {
+            self.arena.copy_within(piece.at..piece.at + piece.len, used);
+            piece.at = used;
+            used += piece.len;
+        }
+        self.used = used;
+    }
+
+    /// Adds an entry to the plan, behind all others. Keeps a block's worth
+    /// pending; [`EditScratch::finish`] seals it.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if the arena is full.
+    pub fn push(&mut self, page: &[u8], pos: Pos<V>) -> Result<()> {
+        self.pending.push(pos);
+        if self.pending.len() >= 2 * MAX_VALUES {
+            let n = self.cut(true);
+            self.seal(page, n)?;
+        }
+        Ok(())
+    }
+
+    /// Seals what is pending.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if the arena is full.
+    pub fn finish(&mut self, page: &[u8]) -> Result<()> {
+        self.flush(page, true)
+    }
+}
