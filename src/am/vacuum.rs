@@ -125,7 +125,7 @@ pub(super) unsafe extern "C-unwind" fn amvacuumcleanup(
 
 /// # Safety
 /// As for `amvacuumcleanup`; the index has `V` lanes.
-unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo, deleted: bool) -> Scavenged {
+unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo) -> Scavenged {
     // SAFETY: the caller's promise.
     unsafe {
         let index = (*info).index;
