@@ -14,7 +14,7 @@ impl<const V: usize> EditScratch<V> {
     /// Plans the leaf with `self.delta` (sorted) folded into its blocks.
     ///
     /// # Errors
-    /// [`Error::Full`] if the result takes far more than a page.
+    /// [`crate::Error::Full`] if the result takes far more than a page.
     pub fn plan_fold(&mut self, leaf: &LeafView<'_, V>) -> Result<()> {
         self.clear();
         let delta = core::mem::take(&mut self.delta);
@@ -165,7 +165,7 @@ impl<const V: usize> EditScratch<V> {
     /// which it takes as many as fit in `room` TIDs.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a block does not decode.
+    /// [`crate::Error::Corrupt`] if a block does not decode.
     pub fn for_each_touched(
         &self,
         leaf: &LeafView<'_, V>,
@@ -221,7 +221,7 @@ impl<const V: usize> EditScratch<V> {
     /// sorted.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if a block does not decode.
+    /// [`crate::Error::Corrupt`] if a block does not decode.
     pub fn for_each(&self, leaf: &LeafView<'_, V>, visit: &mut dyn FnMut(Pos<V>)) -> Result<()> {
         let mut columns = Entries::default();
         let mut delta = self.delta.iter().copied().peekable();
@@ -248,7 +248,7 @@ impl<const V: usize> EditScratch<V> {
     /// without the entries that `keep` refuses; it is asked in order.
     ///
     /// # Errors
-    /// [`Error::Full`] if the result takes far more than a page.
+    /// [`crate::Error::Full`] if the result takes far more than a page.
     pub fn plan_survivors(
         &mut self,
         leaf: &LeafView<'_, V>,
