@@ -10,7 +10,7 @@
 //! The operator families (`sql/opclasses.sql`) mirror those of btree, so a
 //! scan key may compare the column with a constant of another type. The
 //! oracle for each such comparison is the SQL operator itself, as a
-//! sequential scan evaluates it; [`locate`] finds where a constant falls
+//! sequential scan evaluates it; `locate` finds where a constant falls
 //! among the values of the column.
 
 mod codec;
