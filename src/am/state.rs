@@ -296,17 +296,23 @@ pub(crate) unsafe fn forget(index: pg_sys::Relation) {
     CACHE.with_borrow_mut(|cache| cache.slots.remove(&oid));
 }
 
-/// Runs `work` with the session's room for writers.
+/// Runs `work` with the session's room for writers. Should `work` panic, the
+/// room goes with it: what an unfinished plan leaves in there is no room to
+/// start from.
 pub(crate) fn with_scratch<const V: usize, T>(
     work: impl FnOnce(&mut Scratch<V>) -> Result<T>,
 ) -> Result<T> {
+    let slot = V - 1;
+    let kept = SCRATCH.with_borrow_mut(|all| all.get_mut(slot).and_then(Option::take));
+    let mut room = match kept.and_then(|room| room.downcast::<Scratch<V>>().ok()) {
+        Some(room) => room,
+        None => Box::new(Scratch::<V>::new(PAGE_SIZE)?),
+    };
+    let result = work(&mut room);
     SCRATCH.with_borrow_mut(|all| {
-        let slot = all.get_mut(V - 1).ok_or(Error::OutOfMemory { bytes: 0 })?;
-        let fits = slot.as_ref().is_some_and(|room| room.is::<Scratch<V>>());
-        if !fits {
-            *slot = Some(Box::new(Scratch::<V>::new(PAGE_SIZE)?));
+        if let Some(slot) = all.get_mut(slot) {
+            *slot = Some(room);
         }
-        let room = slot.as_mut().and_then(|room| room.downcast_mut());
-        work(room.ok_or(Error::OutOfMemory { bytes: 0 })?)
-    })
+    });
+    result
 }

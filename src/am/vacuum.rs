@@ -87,6 +87,10 @@ unsafe fn delete<const V: usize>(
         let deleted =
             with_scratch(|scratch| tree.bulk_delete(dead, scratch, &mut pause, &mut stats));
         in_index(index, deleted);
+        if stats.freed > 0 {
+            // Freed pages are to be found before the next phase of the VACUUM.
+            pg_sys::IndexFreeSpaceMapVacuum(index);
+        }
         stats
     }
 }

@@ -27,16 +27,22 @@ mod direct {
 }
 
 thread_local! {
-    /// Pins that are dropped now have been released by the resource owner.
+    /// Pins that are dropped now are the resource owner's to release.
     static ABANDONED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `drop_all`, in which pins are forgotten: the abort of a transaction
-/// has released them already when memory contexts die.
+/// Runs `drop_all`, in which pins are forgotten: when memory contexts die in the
+/// abort of a transaction, the resource owner has released them or will.
 pub fn abandon(drop_all: impl FnOnce()) {
+    struct Done;
+    impl Drop for Done {
+        fn drop(&mut self) {
+            ABANDONED.set(false);
+        }
+    }
     ABANDONED.set(true);
+    let _done = Done;
     drop_all();
-    ABANDONED.set(false);
 }
 
 /// Whether guards have to leave their buffers alone.

@@ -97,7 +97,10 @@ impl<'a, const V: usize> LeafView<'a, V> {
         let delta = usize::from(get_u16(page, counts + C_DELTA));
         let reserve = usize::from(get_u16(page, counts + C_RESERVE));
         let lower = dir_at::<V>() + blocks * dir_bytes::<V>() + delta * Pos::<V>::BYTES;
-        if lower != header.lower || lower + reserve > header.upper {
+        if lower != header.lower
+            || lower + reserve > header.upper
+            || delta > delta_capacity(page.len())
+        {
             return Err(corrupt("leaf counts do not fit the page"));
         }
         Ok(Self {

@@ -299,10 +299,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                     if hops == 0 {
                         self.router.borrow_mut().hit();
                     } else {
-                        let low = fences::<V>(&page, &header).0;
+                        let (low, high) = fences::<V>(&page, &header);
                         let mut router = self.router.borrow_mut();
                         router.hopped();
-                        router.learn(0, low, page.block());
+                        router.learn(0, low, high, page.block());
                     }
                     return Ok((page, header));
                 }
@@ -317,10 +317,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             block: 0,
             what: "the tree has no leaves",
         })?;
-        let low = fences::<V>(&found.0, &found.1).0;
+        let (low, high) = fences::<V>(&found.0, &found.1);
         let mut router = self.router.borrow_mut();
         router.fell();
-        router.learn(0, low, found.0.block());
+        router.learn(0, low, high, found.0.block());
         drop(router);
         Ok(found)
     }
@@ -346,10 +346,18 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// # Errors
     /// [`Error::OutOfMemory`], or what reading pages can raise.
     pub fn load_router(&self) -> Result<()> {
-        let meta = self.meta()?;
+        let mut meta = self.meta()?;
+        let mut model = super::publish::load_model(self.store, &meta)?;
+        if model.is_none() {
+            // VACUUM may have replaced the model while it was read.
+            let now = self.meta()?;
+            if now.model_version != meta.model_version {
+                model = super::publish::load_model(self.store, &now)?;
+            }
+            meta = now;
+        }
         let root = (meta.root, meta.root_level);
         let limit = self.router.borrow().limit();
-        let model = super::publish::load_model(self.store, &meta)?;
         for level in 1..=meta.root_level.max(1) {
             let map = if meta.root_level == 0 {
                 let (mut lows, mut blocks) = super::route::map_room(1)?;

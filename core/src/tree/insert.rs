@@ -247,7 +247,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             page::set_left(record.image(image), new.block());
         }
         record.commit()?;
-        self.router.borrow_mut().learn(0, separator, new.block());
+        self.router
+            .borrow_mut()
+            .learn(0, separator, leaf.high(), new.block());
         Ok(())
     }
 

@@ -239,11 +239,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 scratch.items.clear();
                 view.load(&mut scratch.items)?;
                 let (right, high) = (header.right, view.high());
+                let few_left = scratch.items.len() <= few;
                 drop(guard);
+                if header.split_incomplete() {
+                    self.finish_split(block, scratch)?;
+                }
                 let merged = match left {
-                    Some(left) if scratch.items.len() <= few => {
-                        self.merge_inner(left, block, level, scratch)?
-                    }
+                    Some(left) if few_left => self.merge_inner(left, block, level, scratch)?,
                     _ => false,
                 };
                 if merged {

@@ -277,16 +277,18 @@ impl<const V: usize> Router<V> {
         }
     }
 
-    /// Learns that `block` at `level` starts at `low`.
-    pub(crate) fn learn(&mut self, level: u8, low: Pos<V>, block: Block) {
+    /// Learns that `block` at `level` owns the positions from `low` up to
+    /// `high` (`None`: to the end): pages known to begin in between are gone.
+    pub(crate) fn learn(&mut self, level: u8, low: Pos<V>, high: Option<Pos<V>>, block: Block) {
         if self.lows.is_empty() || level != self.level {
             return;
         }
-        match self.find(&low, false) {
+        let at = match self.find(&low, false) {
             Some(i) if self.lows.get(i) == Some(&low) => {
                 if let Some(known) = self.blocks.get_mut(i) {
                     *known = block;
                 }
+                i
             }
             found => {
                 let at = found.map_or(0, |i| i + 1);
@@ -297,8 +299,16 @@ impl<const V: usize> Router<V> {
                 }
                 self.lows.insert(at, low);
                 self.blocks.insert(at, block);
+                at
             }
-        }
+        };
+        self.asked.set(0);
+        let behind = self.lows.get(at + 1..).unwrap_or(&[]);
+        let gone = high.map_or(behind.len(), |high| {
+            behind.partition_point(|next| *next < high)
+        });
+        self.lows.drain(at + 1..at + 1 + gone);
+        self.blocks.drain(at + 1..at + 1 + gone);
     }
 
     /// Forgets the page that the router named for `pos`, unless it is the only

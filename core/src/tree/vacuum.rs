@@ -92,6 +92,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             }
             let (right, high) = (header.right, leaf.high());
             drop(guard);
+            if header.split_incomplete() {
+                self.finish_split(block, scratch)?;
+            }
             stats.removed += removed as u64;
             stats.remaining += (entries - removed.min(entries)) as u64;
             let merged = match left {
