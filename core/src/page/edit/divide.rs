@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::key::Pos;
 use crate::page::block::BlockView;
-use crate::page::block::encode_block;
 use crate::page::block::max_block_entries;
 use crate::page::leaf::LeafView;
 
@@ -132,26 +131,6 @@ impl<const V: usize> EditScratch<V> {
         self.seal_alone(half)?;
         self.seal_alone(self.pending.len())?;
         Ok(1)
-    }
-
-    /// As [`EditScratch::seal`], but never by lengthening the piece before.
-    fn seal_alone(&mut self, n: usize) -> Result<()> {
-        let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
-        let len = encode_block(&self.pending[..n], None, out)?;
-        let piece = Piece {
-            first: self.pending[0],
-            arena: true,
-            at: self.used,
-            len,
-            n,
-            skip: 0,
-            survivors: false,
-            live: n,
-        };
-        self.used += len;
-        self.push_piece(piece)?;
-        self.pending.drain(..n);
-        Ok(())
     }
 
     /// Cuts a long line with a survivor bitmap where half of its survivors are,

@@ -248,30 +248,34 @@ impl<const V: usize> EditScratch<V> {
     /// Encodes the first `n` pending entries as a piece, or lengthens the line
     /// in front of them.
     fn seal(&mut self, page: &[u8], n: usize) -> Result<()> {
-        let first = self.pending[0];
-        if let Some(last) = self.pieces.last().copied()
-            && self.extends(&last, page, n)
-        {
-            if let Some(piece) = self.pieces.last_mut() {
-                piece.n += n;
-                piece.live += n;
-            }
-        } else {
-            let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
-            let len = encode_block(&self.pending[..n], None, out)?;
-            let piece = Piece {
-                first,
-                arena: true,
-                at: self.used,
-                len,
-                n,
-                skip: 0,
-                survivors: false,
-                live: n,
-            };
-            self.used += len;
-            self.push_piece(piece)?;
+        let last = self.pieces.last().copied();
+        if !last.is_some_and(|last| self.extends(&last, page, n)) {
+            return self.seal_alone(n);
         }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.n += n;
+            piece.live += n;
+        }
+        self.pending.drain(..n);
+        Ok(())
+    }
+
+    /// As [`EditScratch::seal`], but never by lengthening the piece before.
+    fn seal_alone(&mut self, n: usize) -> Result<()> {
+        let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
+        let len = encode_block(&self.pending[..n], None, out)?;
+        let piece = Piece {
+            first: self.pending[0],
+            arena: true,
+            at: self.used,
+            len,
+            n,
+            skip: 0,
+            survivors: false,
+            live: n,
+        };
+        self.used += len;
+        self.push_piece(piece)?;
         self.pending.drain(..n);
         Ok(())
     }
