@@ -24,6 +24,20 @@ pub enum Image {
     Full,
 }
 
+/// Bytes that replace those at `at` of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit<'a> {
+    /// Offset in the page.
+    pub at: usize,
+    /// The new bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Edits of one record, and the bytes that they replace, at most.
+pub const RECORD_EDITS: usize = 3;
+/// See [`RECORD_EDITS`].
+pub const RECORD_EDIT_BYTES: usize = 96;
+
 /// A pinned page under a content lock. Dereferences to its bytes. Dropping it
 /// releases the lock and the pin.
 pub trait PageGuard: Deref<Target = [u8]> {
@@ -103,6 +117,16 @@ pub trait PageStore {
 
     /// Starts a record.
     fn begin(&self) -> Result<Self::Record<'_>>;
+
+    /// Changes a few bytes of a page in place, as a record of their own: at most
+    /// [`RECORD_EDITS`] edits of [`RECORD_EDIT_BYTES`] in all. A record of
+    /// images costs a copy of the page and a comparison of all its bytes. An
+    /// edit that moves the bounds of the page's hole comes with edits of
+    /// all that the hole gives up. The page is not new to recovery.
+    ///
+    /// # Errors
+    /// [`crate::Error::Full`], with nothing changed, for more or larger edits.
+    fn amend(&self, page: &mut Self::Exclusive, edits: &[Edit<'_>]) -> Result<()>;
 
     /// Lets the store act on a cancel request or a vacuum delay. Called
     /// outside of all locks, in every loop that can be long.

@@ -18,6 +18,8 @@ const FRESH_PAGES: usize = 8;
 /// Slots of the table in which entries are counted by heap page: twice the
 /// most entries that are asked about at once.
 const SLOTS: usize = 2048;
+/// The same for the newest entries: twice as many as fill a delta area.
+const FRESH_SLOTS: usize = 128;
 /// Of a line pointer whose tuple is dead and gone.
 const LP_DEAD: u32 = pg_sys::LP_DEAD;
 
@@ -98,8 +100,11 @@ impl Liveness for HeapLiveness {
 fn pages_to_look_at(fresh: &[Tid], tids: &[Tid]) -> ([u32; MAX_PAGES], usize) {
     let mut pages = [0; MAX_PAGES];
     let mut count = 0;
-    for (tids, limit) in [(fresh, FRESH_PAGES), (tids, MAX_PAGES)] {
-        for (entries, block) in busiest_pages(tids) {
+    for (busiest, limit) in [
+        (busiest_pages::<FRESH_SLOTS>(fresh), FRESH_PAGES),
+        (busiest_pages::<SLOTS>(tids), MAX_PAGES),
+    ] {
+        for (entries, block) in busiest {
             let known = pages.iter().take(count).any(|page| *page == block);
             if entries > 0 && !known && count < limit {
                 if let Some(slot) = pages.get_mut(count) {
@@ -112,9 +117,9 @@ fn pages_to_look_at(fresh: &[Tid], tids: &[Tid]) -> ([u32; MAX_PAGES], usize) {
     (pages, count)
 }
 
-/// The heap pages that most of `tids` point to, each behind the number of them,
-/// most first; numbers of 0 are at the end.
-fn busiest_pages(tids: &[Tid]) -> [(u16, u32); MAX_PAGES] {
+/// The heap pages that most of the first half of `SLOTS` `tids` point to, each
+/// behind the number of them, most first; numbers of 0 are at the end.
+fn busiest_pages<const SLOTS: usize>(tids: &[Tid]) -> [(u16, u32); MAX_PAGES] {
     let mut counts = [(0u32, 0u16); SLOTS];
     for tid in tids.iter().take(SLOTS / 2) {
         let block = (tid >> 16) as u32;

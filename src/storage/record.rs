@@ -3,12 +3,29 @@
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
-use omen_core::store::{Image, RECORD_PAGES, Record};
+use omen_core::store::{Edit, Image, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record};
 use omen_core::{Error, Result};
 use pgrx::pg_sys;
 
 use super::buffer::Exclusive;
+use super::relation::needs_wal;
 use super::store::PAGE_SIZE;
+
+/// What writes a record, bound without pgrx's guard against `longjmp`: called
+/// in a critical section only, where an ERROR is a PANIC.
+mod direct {
+    use core::ffi::{c_int, c_void};
+
+    use pgrx::pg_sys;
+    unsafe extern "C" {
+        pub fn MarkBufferDirty(buffer: pg_sys::Buffer);
+        pub fn XLogBeginInsert();
+        pub fn XLogRegisterBuffer(block_id: u8, buffer: pg_sys::Buffer, flags: u8);
+        // The length is unsigned from 16 on, and never large.
+        pub fn XLogRegisterBufData(block_id: u8, data: *const c_void, len: c_int);
+        pub fn XLogInsert(rmgr: pg_sys::RmgrId, info: u8) -> pg_sys::XLogRecPtr;
+    }
+}
 
 const _: () = assert!(RECORD_PAGES == pg_sys::MAX_GENERIC_XLOG_PAGES as usize);
 
@@ -84,4 +101,86 @@ impl Drop for GenericRecord<'_> {
             unsafe { pg_sys::GenericXLogAbort(self.state) };
         }
     }
+}
+
+/// A page's part of a generic WAL record: of each edit its offset and length,
+/// two bytes each, and the new bytes (`writeFragment` in generic_xlog.c, the
+/// same in all supported versions).
+#[derive(Debug)]
+struct Fragments {
+    bytes: [u8; RECORD_EDIT_BYTES + 4 * RECORD_EDITS],
+    len: usize,
+}
+
+impl Fragments {
+    fn of(edits: &[Edit<'_>]) -> Option<Self> {
+        let mut fragments = Self {
+            bytes: [0; RECORD_EDIT_BYTES + 4 * RECORD_EDITS],
+            len: 0,
+        };
+        for edit in edits {
+            if edit.at + edit.bytes.len() > PAGE_SIZE {
+                return None;
+            }
+            fragments.put(&u16::try_from(edit.at).ok()?.to_ne_bytes())?;
+            fragments.put(&u16::try_from(edit.bytes.len()).ok()?.to_ne_bytes())?;
+            fragments.put(edit.bytes)?;
+        }
+        Some(fragments)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let to = self.bytes.get_mut(self.len..self.len + bytes.len())?;
+        to.copy_from_slice(bytes);
+        self.len += bytes.len();
+        Some(())
+    }
+}
+
+/// Changes a page in place, under a generic WAL record of its own, which
+/// `generic_redo` replays. `GenericXLogFinish` would write the same record, but
+/// after copying the page and comparing it byte by byte: four times the cost of
+/// all else that adding an entry to a leaf takes.
+///
+/// # Errors
+/// [`Error::Full`] for more edits than fit in a record, or outside of the page.
+///
+/// # Safety
+/// `index` is open and the page is one of its; recovery knows the page, and the
+/// edits cover what they take from its hole.
+pub unsafe fn amend(
+    index: pg_sys::Relation,
+    page: &mut Exclusive,
+    edits: &[Edit<'_>],
+) -> Result<()> {
+    const LSN: usize = core::mem::offset_of!(pg_sys::PageHeaderData, pd_lsn);
+    const { assert!(LSN == 0) };
+    let fragments = Fragments::of(edits).ok_or(Error::Full)?;
+    let buffer = page.buffer();
+    // SAFETY: the buffer is pinned and exclusively locked, and the index open.
+    // Nothing in the critical section can panic. What is registered lives to
+    // its end.
+    unsafe {
+        let logged = needs_wal(index);
+        pg_sys::CritSectionCount += 1;
+        let bytes = page.bytes_mut();
+        for edit in edits {
+            // `Fragments::of` has seen that it is within the page.
+            let to = bytes.as_mut_ptr().add(edit.at);
+            to.copy_from_nonoverlapping(edit.bytes.as_ptr(), edit.bytes.len());
+        }
+        direct::MarkBufferDirty(buffer);
+        if logged {
+            direct::XLogBeginInsert();
+            direct::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_STANDARD as u8);
+            let data = fragments.bytes.as_ptr().cast();
+            direct::XLogRegisterBufData(0, data, fragments.len as i32);
+            let lsn = direct::XLogInsert(pg_sys::RmgrIds::RM_GENERIC_ID as u8, 0);
+            // PageSetLSN: two 32-bit words, the upper half first.
+            let halves = [(lsn >> 32) as u32, lsn as u32];
+            bytes.as_mut_ptr().cast::<[u32; 2]>().write(halves);
+        }
+        pg_sys::CritSectionCount -= 1;
+    }
+    Ok(())
 }

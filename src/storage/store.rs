@@ -3,13 +3,13 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 
-use omen_core::store::PageStore;
+use omen_core::store::{Edit, PageStore};
 use omen_core::{Block, Result, page};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
 use super::buffer::{Exclusive, Pin, Shared};
-use super::record::GenericRecord;
+use super::record::{GenericRecord, amend};
 use super::relation::is_local;
 
 /// Bytes of a page.
@@ -231,6 +231,12 @@ impl PageStore for PgStore<'_> {
     fn begin(&self) -> Result<GenericRecord<'_>> {
         // SAFETY: the index stays open while the store is borrowed.
         Ok(unsafe { GenericRecord::start(self.index) })
+    }
+
+    #[inline]
+    fn amend(&self, page: &mut Exclusive, edits: &[Edit<'_>]) -> Result<()> {
+        // SAFETY: the index is open, and the page is one of its.
+        unsafe { amend(self.index, page, edits) }
     }
 
     fn breathe(&self) -> Result<()> {

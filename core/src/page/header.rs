@@ -21,7 +21,7 @@ pub const FLAG_HIGH_INFINITE: u8 = 2;
 const MAGIC: u32 = 0x4e45_4d4f; // "OMEN"
 const LAYOUT_VERSION: u16 = 4; // PG_PAGE_LAYOUT_VERSION
 
-const PD_LOWER: usize = 12;
+pub(crate) const PD_LOWER: usize = 12;
 const PD_UPPER: usize = 14;
 const PD_SPECIAL: usize = 16;
 const PD_PAGESIZE_VERSION: usize = 18;
@@ -210,6 +210,10 @@ pub(crate) fn init(page: &mut [u8], kind: Kind, level: u8, generation: u32) {
             *byte = value;
         }
     }
+}
+
+pub(crate) fn lower(page: &[u8]) -> usize {
+    usize::from(get_u16(page, PD_LOWER))
 }
 
 pub(crate) fn set_lower(page: &mut [u8], lower: usize) {

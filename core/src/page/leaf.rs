@@ -12,13 +12,14 @@
 //! always delete in place.
 
 use super::block::BlockView;
-use super::bytes::{get_u16, get_u32, put_u16, put_u32, read_pos, write_pos};
+use super::bytes::{get_u16, get_u32, put, put_u16, put_u32, read_pos, write_pos};
 use super::header::{
     self, FLAG_HIGH_INFINITE, Header, Kind, PAGE_HEADER, SPECIAL, header, set_flags, set_left,
     set_right,
 };
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
+use crate::store::{Edit, RECORD_EDIT_BYTES};
 
 const COUNTS: usize = 12;
 const SURVIVORS: u16 = 0x8000;
@@ -321,15 +322,55 @@ pub fn set_high<const V: usize>(page: &mut [u8], flags: u8, high: Option<Pos<V>>
     }
 }
 
-/// Appends an entry to the delta area of a leaf that has room for it
-/// ([`LeafView::delta_room`]).
+/// The bytes that append an entry to the delta area of a leaf that has room for
+/// it ([`LeafView::delta_room`]).
+#[derive(Debug)]
+pub struct DeltaAppend<const V: usize> {
+    lower: usize,
+    new_lower: [u8; 2],
+    new_count: [u8; 2],
+    entry: [u8; MAX_POS_BYTES],
+}
+
+/// The longest position.
+const MAX_POS_BYTES: usize = RECORD_EDIT_BYTES - 4;
+
+impl<const V: usize> DeltaAppend<V> {
+    /// Appends `pos` to the delta area of `page`.
+    #[must_use]
+    pub fn new(page: &[u8], pos: &Pos<V>) -> Self {
+        const { assert!(Pos::<V>::BYTES <= MAX_POS_BYTES) }
+        let lower = header::lower(page);
+        let short = |x: usize| u16::try_from(x).unwrap_or(u16::MAX).to_le_bytes();
+        let count = get_u16(page, counts_at::<V>() + C_DELTA);
+        let mut entry = [0; MAX_POS_BYTES];
+        write_pos(&mut entry, 0, pos);
+        Self {
+            lower,
+            new_lower: short(lower + Pos::<V>::BYTES),
+            new_count: count.saturating_add(1).to_le_bytes(),
+            entry,
+        }
+    }
+
+    /// What changes on the page.
+    #[must_use]
+    pub fn edits(&self) -> [Edit<'_>; 3] {
+        let edit = |at, bytes| Edit { at, bytes };
+        let (entry, _) = self.entry.split_at(Pos::<V>::BYTES);
+        [
+            edit(header::PD_LOWER, &self.new_lower),
+            edit(counts_at::<V>() + C_DELTA, &self.new_count),
+            edit(self.lower, entry),
+        ]
+    }
+}
+
+/// Appends an entry to the delta area of a leaf's image.
 pub fn append_delta<const V: usize>(page: &mut [u8], pos: &Pos<V>) {
-    let lower = usize::from(get_u16(page, 12));
-    write_pos(page, lower, pos);
-    header::set_lower(page, lower + Pos::<V>::BYTES);
-    let at = counts_at::<V>() + C_DELTA;
-    let delta = get_u16(page, at);
-    put_u16(page, at, delta.saturating_add(1));
+    for edit in DeltaAppend::new(page, pos).edits() {
+        put(page, edit.at, edit.bytes);
+    }
 }
 
 pub(crate) fn write_dir<const V: usize>(page: &mut [u8], index: usize, dir: &DirEntry<V>) {

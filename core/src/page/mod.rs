@@ -27,7 +27,8 @@ pub use header::{
 };
 pub use inner::{Child, InnerView, inner_capacity, write_inner};
 pub use leaf::{
-    DirEntry, LeafFrame, LeafView, append_delta, delta_capacity, init_leaf, leaf_capacity, set_high,
+    DeltaAppend, DirEntry, LeafFrame, LeafView, append_delta, delta_capacity, init_leaf,
+    leaf_capacity, set_high,
 };
 pub use meta::{Meta, read_meta, write_meta};
 pub use model::{ModelPage, model_page_capacity, read_model_page, write_model_page};

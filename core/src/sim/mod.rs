@@ -19,7 +19,9 @@ pub use source::{ALL_KEYS, ALL_ROWS, Keys, Lanes, Rows, Source};
 use crate::error::{Error, Result};
 use crate::key::Block;
 use crate::page::{self, Kind};
-use crate::store::{Image, PageGuard, PageStore, RECORD_PAGES, Record};
+use crate::store::{
+    Edit, Image, PageGuard, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record,
+};
 use schedule::Scheduler;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -492,6 +494,34 @@ impl PageStore for SimStore {
             store: self.clone(),
             images: Vec::new(),
         })
+    }
+
+    fn amend(&self, page: &mut SimGuard, edits: &[Edit<'_>]) -> Result<()> {
+        let bytes = edits.iter().map(|edit| edit.bytes.len()).sum::<usize>();
+        if edits.len() > RECORD_EDITS || bytes > RECORD_EDIT_BYTES {
+            return Err(Error::Full);
+        }
+        let mut record = self.begin()?;
+        let index = record.register(page, Image::Delta)?;
+        let image = record.image(index);
+        let hole = page::header(image, page.block)?;
+        for edit in edits {
+            image[edit.at..edit.at + edit.bytes.len()].copy_from_slice(edit.bytes);
+        }
+        let new = page::header(image, page.block)?;
+        let given_up = (hole.lower..new.lower).chain(new.upper..hole.upper);
+        let edited = |at| {
+            let covers = |edit: &Edit<'_>| (edit.at..edit.at + edit.bytes.len()).contains(&at);
+            edits.iter().any(covers)
+        };
+        assert!(
+            given_up.into_iter().all(edited),
+            "page {} has unlogged bytes from its hole",
+            page.block
+        );
+        record.commit()?;
+        page.bytes = Arc::new(self.bytes(page.block).unwrap_or_default());
+        Ok(())
     }
 
     fn breathe(&self) -> Result<()> {

@@ -6,8 +6,8 @@ use super::{MAX_DESCENTS, Scratch, Tree};
 use crate::error::{Error, Result};
 use crate::key::{INVALID_BLOCK, Pos, Tid};
 use crate::page::{
-    self, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, LeafFrame, LeafView, delta_capacity,
-    leaf_capacity,
+    self, DeltaAppend, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, LeafFrame, LeafView,
+    delta_capacity, leaf_capacity,
 };
 use crate::store::{Image, PageGuard, PageStore, Record};
 
@@ -70,13 +70,11 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let lock = |block| self.store.write(block);
         // Each round but the last splits a page or finishes a split.
         for _ in 0..MAX_DESCENTS {
-            let (guard, header) = self.find_leaf(&Target::At(pos), &lock)?;
+            let (mut guard, header) = self.find_leaf(&Target::At(pos), &lock)?;
             let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
             if leaf.delta_room() > 0 {
-                let mut record = self.store.begin()?;
-                let image = record.register(&guard, Image::Delta)?;
-                page::append_delta(record.image(image), &pos);
-                return record.commit();
+                let append = DeltaAppend::new(&guard, &pos);
+                return self.store.amend(&mut guard, &append.edits());
             }
             if self.fold_and_insert(&guard, pos, options, scratch, liveness)? {
                 return Ok(());
