@@ -15,11 +15,15 @@ const MIN_ENTRIES: u16 = 4;
 const MAX_PAGES: usize = 24;
 /// Of these, heap pages of the leaf's newest entries.
 const FRESH_PAGES: usize = 8;
-/// Slots of the table in which entries are counted by heap page: twice the
-/// most entries that are asked about at once.
-const SLOTS: usize = 2048;
-/// The same for the newest entries: twice as many as fill a delta area.
-const FRESH_SLOTS: usize = 128;
+/// Entries that are asked about at once.
+const MAX_CANDIDATES: usize = 1024;
+/// Counters of entries by a hash of their heap page, before any is counted
+/// exactly: entries of a shuffled table end here.
+const COUNTERS: usize = 4096;
+/// Heap pages that are counted exactly.
+const SLOTS: usize = 256;
+/// Slots that are tried for one page.
+const MAX_PROBES: usize = 16;
 /// Of a line pointer whose tuple is dead and gone.
 const LP_DEAD: u32 = pg_sys::LP_DEAD;
 
@@ -48,13 +52,16 @@ impl HeapLiveness {
         unsafe { (*self.heap).rd_tableam == pg_sys::GetHeapamTableAmRoutine() }
     }
 
-    /// Marks those of `tids` that are dead line pointers of one heap page.
-    fn look(&self, block: u32, tids: &[Tid], dead: &mut [bool]) {
+    /// Marks those of `tids` that are dead line pointers of one heap page, of
+    /// the ones that `candidates` number.
+    fn look(&self, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
         // SAFETY: the table is open and has the page.
         let pin = unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) };
         let page = pin.share(block);
-        for (tid, dead) in tids.iter().zip(dead) {
-            if tid >> 16 == u64::from(block) {
+        for index in candidates.iter().copied().map(usize::from) {
+            if let (Some(tid), Some(dead)) = (tids.get(index), dead.get_mut(index))
+                && tid >> 16 == u64::from(block)
+            {
                 *dead = line_pointer_flags(&page, (tid & 0xffff) as usize) == Some(LP_DEAD);
             }
         }
@@ -83,13 +90,14 @@ impl Liveness for HeapLiveness {
         if count == 0 {
             return Ok(());
         }
+        let pages = pages.get(..count).unwrap_or(&[]);
+        let mut candidates = [0; MAX_CANDIDATES];
+        let candidates = entries_near(pages, tids, &mut candidates);
         let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
         // SAFETY: the table is open.
         let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, fork) };
-        for block in pages.into_iter().take(count) {
-            if block < blocks {
-                self.look(block, tids, dead);
-            }
+        for block in pages.iter().copied().filter(|block| *block < blocks) {
+            self.look(block, tids, candidates, dead);
         }
         Ok(())
     }
@@ -100,11 +108,8 @@ impl Liveness for HeapLiveness {
 fn pages_to_look_at(fresh: &[Tid], tids: &[Tid]) -> ([u32; MAX_PAGES], usize) {
     let mut pages = [0; MAX_PAGES];
     let mut count = 0;
-    for (busiest, limit) in [
-        (busiest_pages::<FRESH_SLOTS>(fresh), FRESH_PAGES),
-        (busiest_pages::<SLOTS>(tids), MAX_PAGES),
-    ] {
-        for (entries, block) in busiest {
+    for (tids, limit) in [(fresh, FRESH_PAGES), (tids, MAX_PAGES)] {
+        for (entries, block) in busiest_pages(tids) {
             let known = pages.iter().take(count).any(|page| *page == block);
             if entries > 0 && !known && count < limit {
                 if let Some(slot) = pages.get_mut(count) {
@@ -117,25 +122,56 @@ fn pages_to_look_at(fresh: &[Tid], tids: &[Tid]) -> ([u32; MAX_PAGES], usize) {
     (pages, count)
 }
 
-/// The heap pages that most of the first half of `SLOTS` `tids` point to, each
-/// behind the number of them, most first; numbers of 0 are at the end.
-fn busiest_pages<const SLOTS: usize>(tids: &[Tid]) -> [(u16, u32); MAX_PAGES] {
+/// The indexes of those of `tids` that may be in one of the heap pages.
+fn entries_near<'a>(pages: &[u32], tids: &[Tid], room: &'a mut [u16; MAX_CANDIDATES]) -> &'a [u16] {
+    let mut chosen = [false; COUNTERS];
+    for block in pages {
+        chosen[hash(*block) % COUNTERS] = true;
+    }
+    let mut count = 0;
+    for (index, tid) in (0..).zip(tids.iter().take(MAX_CANDIDATES)) {
+        // Written always and counted if it is one: no branch to mispredict.
+        room[count % MAX_CANDIDATES] = index;
+        count += usize::from(chosen[hash((tid >> 16) as u32) % COUNTERS]);
+    }
+    room.get(..count).unwrap_or(&[])
+}
+
+/// A number for a heap page, evenly spread over 16 bits.
+fn hash(block: u32) -> usize {
+    (block.wrapping_mul(0x9e37_79b9) >> 16) as usize
+}
+
+/// The heap pages that most of `tids` point to, each behind the number of them,
+/// most first; numbers of 0 are at the end. Of more than [`SLOTS`] pages with
+/// several entries some are not found.
+fn busiest_pages(tids: &[Tid]) -> [(u16, u32); MAX_PAGES] {
+    let mut best = [(0u16, 0u32); MAX_PAGES];
+    let mut counters = [0u8; COUNTERS];
+    let mut most = 0;
+    for tid in tids {
+        let counter = &mut counters[hash((tid >> 16) as u32) % COUNTERS];
+        *counter = counter.saturating_add(1);
+        most = most.max(*counter);
+    }
+    if u16::from(most) < MIN_ENTRIES {
+        return best;
+    }
     let mut counts = [(0u32, 0u16); SLOTS];
-    for tid in tids.iter().take(SLOTS / 2) {
+    for tid in tids {
         let block = (tid >> 16) as u32;
-        let hash = (block.wrapping_mul(0x9e37_79b9) >> 16) as usize;
-        // The table is at most half full: a probe ends.
-        for step in 0..SLOTS {
-            let Some(slot) = counts.get_mut((hash + step) % SLOTS) else {
-                break;
-            };
+        let hash = hash(block);
+        if u16::from(counters[hash % COUNTERS]) < MIN_ENTRIES {
+            continue;
+        }
+        for step in 0..MAX_PROBES {
+            let slot = &mut counts[(hash + step) % SLOTS];
             if slot.1 == 0 || slot.0 == block {
-                *slot = (block, slot.1 + 1);
+                *slot = (block, slot.1.saturating_add(1));
                 break;
             }
         }
     }
-    let mut best = [(0u16, 0u32); MAX_PAGES];
     for (block, count) in counts {
         let last = best.last().map_or(0, |last| last.0);
         if count >= MIN_ENTRIES && count > last {

@@ -35,14 +35,14 @@ pub(super) fn worth_a_try(values: &[u64], min: u64, max: u64, best: usize) -> bo
         let i = k * stride + k * 7 % stride;
         *point = (i, values.get(i).copied().unwrap_or(min));
     }
-    let mut slopes = [(0i128, 1usize); SAMPLE / 2];
+    let mut slopes = [(0i128, 0i128, 1usize); SAMPLE / 2];
     let (left, right) = points.split_at(SAMPLE / 2);
     for (slope, (a, b)) in slopes.iter_mut().zip(left.iter().zip(right)) {
-        *slope = (i128::from(b.1) - i128::from(a.1), b.0 - a.0);
+        let (rise, run) = (i128::from(b.1) - i128::from(a.1), b.0 - a.0);
+        *slope = ((rise << 12) / run as i128, rise, run);
     }
-    let (_, median, _) =
-        slopes.select_nth_unstable_by_key(SAMPLE / 4, |(rise, run)| (rise << 12) / *run as i128);
-    let line = Slope::through(median.0, median.1);
+    let (_, median, _) = slopes.select_nth_unstable_by_key(SAMPLE / 4, |slope| slope.0);
+    let line = Slope::through(median.1, median.2);
     let mut residuals = points.map(|(i, value)| value.wrapping_sub(line.at(i)) as i64);
     residuals.sort_unstable();
     let trimmed = match residuals.as_slice() {

@@ -189,6 +189,18 @@ impl<'a, const V: usize> LeafView<'a, V> {
         self.header.lower - dir_at::<V>() + self.reserve + self.header.special - self.header.upper
     }
 
+    /// Bytes of [`leaf_capacity`] that the page takes with its delta area folded,
+    /// if those entries take as much as the others.
+    #[must_use]
+    pub fn folded_size(&self) -> usize {
+        let delta = self.delta * Pos::<V>::BYTES;
+        let blocks = self.used() - delta;
+        match self.entries() - self.delta {
+            0 => delta,
+            entries => blocks + blocks * self.delta / entries,
+        }
+    }
+
     /// Further entries that the delta area takes.
     #[must_use]
     pub fn delta_room(&self) -> usize {

@@ -105,15 +105,21 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     ) -> Result<bool> {
         let leaf = LeafView::<V>::read(guard, guard.block())?;
         let capacity = leaf_capacity::<V>(self.store.page_size());
-        let room = delta_capacity(self.store.page_size()) / 4 * Pos::<V>::BYTES;
         let at_end = leaf.header().high_infinite() && leaf.last()?.is_none_or(|last| last < pos);
-        let limit = if at_end {
-            capacity * options.fillfactor as usize / 100
+        // A fold rewrites all that it hits: it has to make room for many more.
+        let delta = delta_capacity(self.store.page_size()) * Pos::<V>::BYTES;
+        let (limit, room) = if at_end {
+            (capacity * options.fillfactor as usize / 100, delta / 4)
         } else {
-            capacity
+            (capacity, delta / 2)
         };
         scratch.edit.load_delta(&leaf);
-        let planned = if self.find_dead(&leaf, scratch, liveness)? {
+        let drops = self.find_dead(&leaf, scratch, liveness)?;
+        let doomed = drops || scratch.dead.contains(&true);
+        if !at_end && !doomed && leaf.folded_size() + room > limit {
+            return Ok(false);
+        }
+        let planned = if drops {
             let mut visited = 0;
             let dead = &scratch.dead;
             scratch.edit.plan_survivors(&leaf, &mut |_| {
