@@ -56,6 +56,12 @@ impl<const V: usize> Pos<V> {
         }
     }
 
+    /// What models predict by: the first lane.
+    #[must_use]
+    pub fn model_key(&self) -> u64 {
+        self.vals.first().copied().unwrap_or(0)
+    }
+
     /// Whether both positions have the same key, whatever their TIDs.
     #[must_use]
     pub fn same_key(&self, other: &Self) -> bool {

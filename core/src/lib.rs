@@ -9,6 +9,7 @@
 pub mod codec;
 pub mod error;
 pub mod key;
+mod memory;
 pub mod model;
 pub mod page;
 #[cfg(any(test, feature = "sim"))]

@@ -100,6 +100,10 @@ pub trait PageStore {
     /// Pins and exclusively locks a page. `None` as in [`PageStore::read`].
     fn write(&self, block: Block) -> Result<Option<Self::Exclusive>>;
 
+    /// As [`PageStore::write`], but never waits: `None` also when another lock is
+    /// in the way.
+    fn try_write(&self, block: Block) -> Result<Option<Self::Exclusive>>;
+
     /// As [`PageStore::write`], and waits until nobody else has a pin.
     fn write_cleanup(&self, block: Block) -> Result<Option<Self::Exclusive>>;
 

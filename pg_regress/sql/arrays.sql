@@ -96,3 +96,6 @@ FROM unnest('{<,<=,=,>=,>}'::text[]) op, (VALUES
     ('u', $$ARRAY[md5('7')::uuid, md5('8')::uuid, md5('none')::uuid, NULL]$$),
     ('d', $$'{2026-03-02,2026-04-01,5874897-01-01,-infinity}'::date[]$$), ('d', $$'{2026-03-29 02:30+00,2026-03-29 03:30+02}'::timestamptz[]$$)) AS a (tab, arr),
     agree_on(tab::regclass, ARRAY[format('k %s ANY (%s)', op, arr)]) AS got GROUP BY op ORDER BY op;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -140,3 +140,6 @@ DROP EXTENSION omendb_index CASCADE;
 SELECT count(*) FROM pg_class c LEFT JOIN pg_am am ON am.oid = c.relam
     WHERE c.relkind = 'i' AND am.oid IS NULL;
 ROLLBACK;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -142,3 +142,6 @@ SET timezone = 'Pacific/Apia';
 EXECUTE since('2011-12-29');
 SET timezone = 'Europe/Berlin';
 EXECUTE since('2011-12-29');
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -210,3 +210,6 @@ $$;
 CREATE TRIGGER follow AFTER INSERT ON followed FOR EACH ROW EXECUTE FUNCTION follow();
 INSERT INTO followed SELECT generate_series(1, 300);
 SELECT count(*), sum(seen), bool_and(seen = k) FROM followers;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -65,3 +65,6 @@ INSERT INTO excluding_floats VALUES ('NaN'), (0), ('Infinity');
 INSERT INTO excluding_floats SELECT 'inf'::float8 - 'inf'::float8 ON CONFLICT DO NOTHING;
 INSERT INTO excluding_floats VALUES ('-0'), ('Infinity'), ('-Infinity') ON CONFLICT DO NOTHING;
 SELECT count(*) FROM excluding_floats;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -64,3 +64,6 @@ SET enable_seqscan = off;
 SELECT count(*), min(k), max(k) FROM t WHERE k < 10;
 SELECT count(*), min(k), max(k) FROM t WHERE k > 990;
 SELECT count(*) FROM words WHERE word > 'f';
+
+\set ECHO none
+\i :srcdir/finish.sql

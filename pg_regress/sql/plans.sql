@@ -81,3 +81,6 @@ CREATE INDEX unknown_k ON unknown USING omen (k);
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 EXPLAIN (COSTS OFF) SELECT * FROM unknown WHERE k = 5;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -107,3 +107,6 @@ SELECT * FROM agree($$SELECT k FROM t WHERE k < '2000-12-31'$$);
 ALTER TABLE t ALTER COLUMN k TYPE text;
 ALTER TABLE t DROP COLUMN k;
 SELECT to_regclass('t_k') IS NULL AS gone;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -260,3 +260,6 @@ RESET enable_indexscan;
 SELECT pg_stat_force_next_flush();
 SELECT idx_scan > 0 AS scans, idx_tup_read > 0 AS entries, idx_tup_fetch > 0 AS rows
 FROM pg_stat_user_indexes WHERE indexrelid = 't_k'::regclass;
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -46,3 +46,6 @@ SELECT s.model_hits = b.model_hits AS "no hits" FROM omen_stats('t_k') s, before
 RESET omen.router_memory;
 SELECT * FROM probe();
 SELECT s.model_hits > b.model_hits AS hits FROM omen_stats('t_k') s, before b;
+
+\set ECHO none
+\i :srcdir/finish.sql

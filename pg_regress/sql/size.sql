@@ -49,3 +49,6 @@ BEGIN
 END
 $$;
 SELECT formula, got.* FROM unnest('{g,-g,hashint8extended(g\, 0),g % 10,hashint4(g) % 1000}'::text[]) formula, filled(formula) AS got ORDER BY formula;
+
+\set ECHO none
+\i :srcdir/finish.sql

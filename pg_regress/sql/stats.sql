@@ -109,3 +109,6 @@ SELECT entries FROM omen_stats('t_k');
 RESET ROLE;
 DROP OWNED BY regress_omen_plain, regress_omen_monitor;
 DROP ROLE regress_omen_plain, regress_omen_monitor;
+
+\set ECHO none
+\i :srcdir/finish.sql

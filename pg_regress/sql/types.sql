@@ -113,3 +113,6 @@ VACUUM ANALYZE nothing;
 SELECT * FROM agree('SELECT k FROM nothing WHERE k IS NULL');
 SELECT * FROM agree('SELECT k FROM nothing WHERE k IS NOT NULL');
 SELECT * FROM agree($$SELECT k FROM nothing WHERE k = '00000000-0000-0000-0000-000000000000'$$);
+
+\set ECHO none
+\i :srcdir/finish.sql

@@ -118,3 +118,6 @@ VACUUM par;
 SELECT relname, reltuples = (omen_stats(oid)).entries AS "right count",
     reltuples = (SELECT count(*) FROM par WHERE relname <> 'par_partial' OR b < 5000) AS "all there"
 FROM pg_class WHERE oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'par'::regclass) ORDER BY 1;
+
+\set ECHO none
+\i :srcdir/finish.sql

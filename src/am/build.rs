@@ -192,15 +192,59 @@ unsafe fn scan_table(
     callback: pg_sys::IndexBuildCallback,
     state: *mut c_void,
 ) -> f64 {
+    let scan = core::ptr::null_mut();
+    // SAFETY: the caller's promise.
+    unsafe { scan_rows(heap, index, info, scan, callback, state) }
+}
+
+/// The same with the rows that `snapshot` sees.
+///
+/// # Safety
+/// As for [`scan_table`]; the snapshot is registered.
+pub(crate) unsafe fn scan_snapshot(
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    snapshot: pg_sys::Snapshot,
+    callback: pg_sys::IndexBuildCallback,
+    state: *mut c_void,
+) {
+    // `table_beginscan_strat`, an inline function too.
+    use pg_sys::ScanOptions::{SO_ALLOW_PAGEMODE, SO_ALLOW_STRAT, SO_ALLOW_SYNC, SO_TYPE_SEQSCAN};
+    let flags = SO_TYPE_SEQSCAN | SO_ALLOW_PAGEMODE | SO_ALLOW_STRAT | SO_ALLOW_SYNC;
+    let none = core::ptr::null_mut();
+    // SAFETY: the caller's promise. The scan is ended by the function it is
+    // passed to.
+    unsafe {
+        let Some(begin) = (*(*heap).rd_tableam).scan_begin else {
+            error!("table \"{}\" cannot be scanned", index_name(heap));
+        };
+        let scan = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            begin(heap, snapshot, 0, none, core::ptr::null_mut(), flags)
+        });
+        scan_rows(heap, index, info, scan, callback, state);
+    }
+}
+
+/// # Safety
+/// As for [`scan_table`]; `scan` is NULL or a scan of the table, which ends here.
+unsafe fn scan_rows(
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    info: *mut pg_sys::IndexInfo,
+    table_scan: pg_sys::TableScanDesc,
+    callback: pg_sys::IndexBuildCallback,
+    state: *mut c_void,
+) -> f64 {
     // SAFETY: the caller's promise. An ERROR of the scan is caught at this
     // boundary, and unwinds from here.
     unsafe {
         let Some(scan) = (*(*heap).rd_tableam).index_build_range_scan else {
             error!("table \"{}\" cannot be scanned", index_name(heap));
         };
-        let (sync, any_visible, progress) = (true, false, true);
+        let (sync, any_visible) = (true, false);
+        let progress = table_scan.is_null();
         let all = pg_sys::InvalidBlockNumber;
-        let parallel = core::ptr::null_mut();
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
             scan(
                 heap,
@@ -213,7 +257,7 @@ unsafe fn scan_table(
                 all,
                 callback,
                 state,
-                parallel,
+                table_scan,
             )
         })
     }

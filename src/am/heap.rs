@@ -46,12 +46,6 @@ impl HeapLiveness {
         Self { heap }
     }
 
-    /// Whether the table stores its rows as PostgreSQL's own heap does.
-    fn is_heap(&self) -> bool {
-        // SAFETY: the table is open.
-        unsafe { (*self.heap).rd_tableam == pg_sys::GetHeapamTableAmRoutine() }
-    }
-
     /// Marks those of `tids` that are dead line pointers of one heap page, of
     /// the ones that `candidates` number.
     fn look(&self, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
@@ -68,9 +62,18 @@ impl HeapLiveness {
     }
 }
 
+/// Whether a table stores its rows as PostgreSQL's own heap does.
+///
+/// # Safety
+/// `table` is open.
+pub(crate) unsafe fn is_heap(table: pg_sys::Relation) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*table).rd_tableam == pg_sys::GetHeapamTableAmRoutine() }
+}
+
 /// The flags of a line pointer of a heap page; `None` if the page has none of
 /// this number. PostgreSQL's own accessors are inline functions.
-fn line_pointer_flags(page: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn line_pointer_flags(page: &[u8], offset: usize) -> Option<u32> {
     const LOWER: usize = offset_of!(pg_sys::PageHeaderData, pd_lower);
     const FIRST: usize = offset_of!(pg_sys::PageHeaderData, pd_linp);
     let lower = u16::from_ne_bytes(page.get(LOWER..LOWER + 2)?.try_into().ok()?);
@@ -83,7 +86,8 @@ fn line_pointer_flags(page: &[u8], offset: usize) -> Option<u32> {
 
 impl Liveness for HeapLiveness {
     fn mark_dead(&mut self, fresh: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()> {
-        if !self.is_heap() {
+        // SAFETY: the table is open.
+        if !unsafe { is_heap(self.heap) } {
             return Ok(());
         }
         let (pages, count) = pages_to_look_at(fresh, tids);

@@ -5,16 +5,16 @@
 //! an error becomes an ERROR in the callback, when all guards are gone.
 
 mod bitmap;
-mod build;
+pub(crate) mod build;
 mod cost;
 mod handler;
-mod heap;
+pub(crate) mod heap;
 mod insert;
 pub(crate) mod options;
 mod scan;
 mod sort;
 pub(crate) mod state;
-mod tuple;
+pub(crate) mod tuple;
 mod vacuum;
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -7,14 +7,14 @@ use crate::types::{KeyCodec, KeyType};
 
 /// The core's TID of an item pointer.
 #[inline]
-pub(super) fn tid_of(pointer: &pg_sys::ItemPointerData) -> Tid {
+pub(crate) fn tid_of(pointer: &pg_sys::ItemPointerData) -> Tid {
     let block = u64::from(pointer.ip_blkid.bi_hi) << 16 | u64::from(pointer.ip_blkid.bi_lo);
     block << 16 | u64::from(pointer.ip_posid)
 }
 
 /// The item pointer of the core's TID.
 #[inline]
-pub(super) fn pointer_of(tid: Tid) -> pg_sys::ItemPointerData {
+pub(crate) fn pointer_of(tid: Tid) -> pg_sys::ItemPointerData {
     // 48 bits, 16 to each field.
     pg_sys::ItemPointerData {
         ip_blkid: pg_sys::BlockIdData {

@@ -9,12 +9,12 @@ use omen_core::page::{Kind, Meta};
 use omen_core::store::PageStore;
 use omen_core::tree::{Counters, Loaded, read_model, tally_page};
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::check_readable;
+use crate::am::by_lanes;
 use crate::am::state::{key_type, read_meta, state_of};
-use crate::am::{by_lanes, is_omen};
-use crate::storage::{PAGE_SIZE, PgStore, in_index, index_name, is_other_temp};
+use crate::storage::{PAGE_SIZE, PgStore, in_index};
 
 /// Everything that is known of an index.
 struct Stats {
@@ -88,7 +88,7 @@ fn omen_stats(
     let stats = unsafe {
         let lock = pg_sys::AccessShareLock.cast_signed();
         let rel = pg_sys::relation_open(index, lock);
-        check_readable(rel);
+        check_readable(rel, "omen_stats");
         let lanes = key_type(rel).lanes();
         let stats = by_lanes!(lanes, collect(rel));
         let stats = in_index(rel, stats);
@@ -96,39 +96,6 @@ fn omen_stats(
         stats
     };
     TableIterator::once(row(&stats))
-}
-
-/// Raises an ERROR unless the relation is an omen index with pages that this
-/// session can read.
-///
-/// # Safety
-/// `rel` is open.
-unsafe fn check_readable(rel: pg_sys::Relation) {
-    let fail = |code, message: String| {
-        ErrorReport::new(code, message, "omen_stats").report(PgLogLevel::ERROR);
-    };
-    // SAFETY: the caller's promise; `rd_index` is set for an index.
-    unsafe {
-        let name = index_name(rel);
-        if !is_omen(rel) {
-            fail(
-                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                format!("relation \"{name}\" is not an omen index"),
-            );
-        }
-        if is_other_temp(rel) {
-            fail(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "cannot access temporary tables of other sessions".to_owned(),
-            );
-        }
-        if !(*(*rel).rd_index).indisvalid {
-            fail(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("index \"{name}\" is not valid"),
-            );
-        }
-    }
 }
 
 /// Reads all pages.

@@ -7,7 +7,8 @@ use pgrx::prelude::*;
 
 use super::relation::index_name;
 
-const HINT: &str = "Please REINDEX it.";
+/// What is left to do with a damaged index.
+pub const HINT: &str = "Please REINDEX it.";
 
 /// Raises `error` as an ERROR that names the index. Called when all guards of
 /// the operation are gone.

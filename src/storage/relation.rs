@@ -56,6 +56,15 @@ pub unsafe fn is_local(rel: pg_sys::Relation) -> bool {
     unsafe { (*rel).rd_islocaltemp || (*rel).rd_createSubid != 0 }
 }
 
+/// Whether a relation is empty after a crash.
+///
+/// # Safety
+/// `rel` is an open relation.
+pub unsafe fn is_unlogged(rel: pg_sys::Relation) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*(*rel).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED }
+}
+
 /// `RELATION_IS_OTHER_TEMP`: a temporary relation of another session, whose
 /// pages are in that session's memory.
 ///

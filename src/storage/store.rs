@@ -200,6 +200,10 @@ impl PageStore for PgStore<'_> {
         Ok(self.pin(block).map(|pin| pin.exclusive(block)))
     }
 
+    fn try_write(&self, block: Block) -> Result<Option<Exclusive>> {
+        Ok(self.pin(block).and_then(|pin| pin.try_exclusive(block)))
+    }
+
     fn write_cleanup(&self, block: Block) -> Result<Option<Exclusive>> {
         Ok(self.pin(block).map(|pin| pin.cleanup(block)))
     }

@@ -99,6 +99,8 @@ pub struct Model {
     error: u32,
     /// The position of every key below this one is 0.
     base: u64,
+    /// Tells the keys trained on from others.
+    fingerprint: u64,
     body: Body,
 }
 
@@ -192,6 +194,7 @@ impl Model {
             trained: ordinal(keys.len()),
             error: 0,
             base,
+            fingerprint: fingerprint(keys),
             body,
         };
         let mut worst = 0;
@@ -246,6 +249,27 @@ impl Model {
         self.error as usize
     }
 
+    /// Whether the error bound is true for `keys`; `None` if the model was
+    /// trained on others.
+    #[must_use]
+    pub fn holds_for(&self, keys: &[u64]) -> Option<bool> {
+        if keys.len() != self.trained() || fingerprint(keys) != self.fingerprint {
+            return None;
+        }
+        let mut worst = 0;
+        visit_extremes(keys, |key, at| {
+            worst = worst.max(at.distance(ordinal(self.predict(key))));
+        });
+        Some(worst <= self.error)
+    }
+
+    /// The same model with another claim.
+    #[cfg(test)]
+    pub(crate) fn with_error_bound(mut self, error: u32) -> Self {
+        self.error = error;
+        self
+    }
+
     /// How many lines the model consists of: 1 for linear, the second-stage
     /// models of rmi, the segments of pla. A pla or rmi of no keys has 0.
     #[must_use]
@@ -280,6 +304,7 @@ struct Unchecked {
     trained: u32,
     error: u32,
     base: u64,
+    fingerprint: u64,
     body: Body,
 }
 
@@ -291,6 +316,7 @@ impl TryFrom<Unchecked> for Model {
             trained,
             error,
             base,
+            fingerprint,
             body,
         } = read;
         if error > trained.saturating_sub(1) {
@@ -305,6 +331,7 @@ impl TryFrom<Unchecked> for Model {
             trained,
             error,
             base,
+            fingerprint,
             body,
         })
     }
@@ -394,6 +421,17 @@ fn without_first_fence(keys: &[u64]) -> (u32, &[u64]) {
         [first, tail @ ..] if tail.first().is_some_and(|second| first < second) => (1, tail),
         _ => (0, keys),
     }
+}
+
+/// A number that other keys hardly have: the finaliser of splitmix64 (S. Vigna)
+/// over the keys in turn.
+fn fingerprint(keys: &[u64]) -> u64 {
+    keys.iter().fold(keys.len() as u64, |hash, key| {
+        let x = (hash ^ key).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ x >> 31
+    })
 }
 
 /// A count as an ordinal. [`Model::train`] refuses what does not fit.

@@ -416,7 +416,8 @@ type ForgedStage = ((u64, i64, (u32, u8)), u32, u32);
 
 fn forged(trained: u32, error: u32, base: u64, body: &ForgedBody) -> Vec<u8> {
     let config = bincode::config::standard();
-    let body = (trained, error, base, body);
+    let fingerprint = 0u64;
+    let body = (trained, error, base, fingerprint, body);
     sealed(&bincode::serde::encode_to_vec(body, config).unwrap())
 }
 
@@ -487,13 +488,13 @@ fn a_forged_rmi_is_refused_or_predicts_in_range() {
 
 #[test]
 fn a_forged_length_takes_no_memory() {
-    // trained 10, error 0, base 0, pla, keys of a claimed length of 2^64 - 1.
-    let mut body = vec![10, 0, 0, 2, 253];
+    // trained 10, error 0, base 0, fingerprint 0, pla, keys of a claimed length of 2^64 - 1.
+    let mut body = vec![10, 0, 0, 0, 2, 253];
     body.extend([0xff; 8]);
     assert_eq!(from_blob(&sealed(&body)), Err(BlobError::Decode));
     // ... and of 2^32 - 1.
     assert_eq!(
-        from_blob(&sealed(&[10, 0, 0, 2, 252, 255, 255, 255, 255])),
+        from_blob(&sealed(&[10, 0, 0, 0, 2, 252, 255, 255, 255, 255])),
         Err(BlobError::Decode)
     );
 }

@@ -439,6 +439,10 @@ impl PageStore for SimStore {
         self.acquire(block, Mode::Exclusive)
     }
 
+    fn try_write(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.acquire(block, Mode::TryExclusive)
+    }
+
     fn write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
         self.acquire(block, Mode::Cleanup)
     }

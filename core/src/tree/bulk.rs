@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
+use crate::memory::reserved;
 use crate::model::{Choice, Model, to_blob};
 use crate::page::{
     EditScratch, LeafFrame, Meta, ModelPage, inner_capacity, leaf_capacity, model_page_capacity,
@@ -230,15 +231,8 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         if self.items.len() < 2 {
             return Ok(None);
         }
-        let bytes = self.items.len() * 8;
-        let mut keys = Vec::new();
-        keys.try_reserve_exact(self.items.len())
-            .map_err(|_| Error::OutOfMemory { bytes })?;
-        keys.extend(
-            self.items
-                .iter()
-                .map(|(low, _)| low.vals.first().copied().unwrap_or(0)),
-        );
+        let mut keys = reserved(self.items.len())?;
+        keys.extend(self.items.iter().map(|(low, _)| low.model_key()));
         Model::train(self.options.model, &keys).map(Some)
     }
 

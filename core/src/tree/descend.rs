@@ -45,7 +45,7 @@ impl<const V: usize> Promise<V> {
     };
 
     /// What is known of the right sibling of a page that ends at `high`.
-    fn of_right_sibling(self, high: Option<Pos<V>>) -> Self {
+    pub(super) fn of_right_sibling(self, high: Option<Pos<V>>) -> Self {
         let end = self.end.filter(|end| high.is_some_and(|high| high < *end));
         Self { low: high, end }
     }
@@ -142,9 +142,25 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         Ok(root)
     }
 
+    fn pointer_to((block, level): (Block, u8)) -> Pointer<V> {
+        Pointer {
+            block,
+            level,
+            promise: Promise {
+                low: Some(Pos::MIN),
+                end: None,
+            },
+        }
+    }
+
+    /// The root that the meta page names.
+    pub(super) fn fresh_root(&self) -> Result<Pointer<V>> {
+        Ok(Self::pointer_to(self.root(true)?))
+    }
+
     /// Follows children from a page down to `level`. `None`: a pointer on the
     /// way was out of date.
-    fn down(
+    pub(super) fn down(
         &self,
         start: Pointer<V>,
         level: u8,
@@ -256,15 +272,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             if root.1 < level {
                 return Ok(None);
             }
-            let start = Pointer {
-                block: root.0,
-                level: root.1,
-                promise: Promise {
-                    low: Some(Pos::MIN),
-                    end: None,
-                },
-            };
-            match self.down(start, level, target)? {
+            match self.down(Self::pointer_to(root), level, target)? {
                 Ok(found) => match self.walk(found, target, lock)? {
                     Walk::Owner { page, header, .. } => return Ok(Some((page, header))),
                     Walk::Stale { block } => last = block,

@@ -22,7 +22,7 @@ mod tests;
 mod vacuum;
 
 pub use bulk::{BulkLoader, BulkOptions, BulkResult, PageSink};
-pub use check::{CheckReport, check};
+pub use check::{CheckReport, Witness, check, check_beside_writers};
 pub use insert::{InsertOptions, Liveness, NoDead};
 pub use interval::Interval;
 pub use publish::{Loaded, free_model_page, load_model, publish_model, read_model};

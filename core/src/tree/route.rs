@@ -197,7 +197,7 @@ impl<const V: usize> Router<V> {
         let (mut from, mut to) = (0, n);
         if let Some(model) = &self.model {
             self.asked.set(self.asked.get() + 1);
-            let lane = pos.vals.first().copied().unwrap_or(0);
+            let lane = pos.model_key();
             let guess = model.predict(lane).min(n.saturating_sub(1));
             // Gallop to an interval around the guess that contains the end of
             // the fences below.

@@ -8,6 +8,7 @@ use super::descend::{Target, fences};
 use super::{Scratch, Tree, publish};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
+use crate::memory::reserved;
 use crate::model::{Choice, Model};
 use crate::page::{self, Kind, LeafView, leaf_capacity};
 use crate::store::{Image, PageGuard, PageStore, Record};
@@ -182,14 +183,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let Some((lows, _)) = self.list_children(1, usize::MAX)? else {
             return Ok(false);
         };
-        let bytes = lows.len() * 8;
-        let mut keys = Vec::new();
-        keys.try_reserve_exact(lows.len())
-            .map_err(|_| Error::OutOfMemory { bytes })?;
-        keys.extend(
-            lows.iter()
-                .map(|low| low.vals.first().copied().unwrap_or(0)),
-        );
+        let mut keys = reserved(lows.len())?;
+        keys.extend(lows.iter().map(Pos::model_key));
         let model = Model::train(choice, &keys)?;
         let leaves = u32::try_from(lows.len()).unwrap_or(u32::MAX);
         publish::publish_model(self.store(), &model, leaves)?;

@@ -14,6 +14,7 @@ mod load;
 use crate::codec::{MAX_LINE, MAX_VALUES};
 use crate::error::{Error, Result};
 use crate::key::Pos;
+use crate::memory::reserved;
 use crate::page::block::{BlockView, Entries, encode_block, max_block_entries};
 use crate::page::header::{self, SPECIAL};
 use crate::page::leaf::{
@@ -87,14 +88,6 @@ pub struct EditScratch<const V: usize> {
     dead: Vec<u8>,
     /// TIDs that a fold drops, sorted.
     doomed: Vec<u64>,
-}
-
-fn reserved<T>(n: usize) -> Result<Vec<T>> {
-    let mut v = Vec::new();
-    v.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
-        bytes: n.saturating_mul(size_of::<T>()),
-    })?;
-    Ok(v)
 }
 
 impl<const V: usize> EditScratch<V> {

@@ -87,6 +87,7 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
     }
     lab.store.limit_locks(10 * MOST_LOCKS);
     tolerate(check(&lab.tree(), &mut |_| {}));
+    tolerate(check_beside_writers(&lab.tree(), &mut Each(&mut |_| {})));
     if let Some(meta) = tolerate(lab.tree().meta()) {
         tolerate(read_model(&lab.store, &meta));
     }

@@ -4,6 +4,7 @@
 //! fresh seeds of the simulations, `OMEN_SIM_SEED` for one seed alone. What
 //! fails prints its seed.
 
+mod checks;
 mod crash;
 mod damage;
 mod directed;
@@ -176,7 +177,7 @@ impl<const V: usize> Lab<V> {
         stats
     }
 
-    /// The tree is sound and holds what the set does.
+    /// The tree is sound and holds what the set does, by both checks.
     fn verify(&self) -> CheckReport {
         let mut seen = Vec::with_capacity(self.set.len());
         let report = check(&self.tree(), &mut |pos| seen.push(pos)).unwrap();
@@ -184,6 +185,11 @@ impl<const V: usize> Lab<V> {
             seen.iter().eq(self.set.iter()),
             "the tree holds other entries than it should"
         );
+        seen.clear();
+        let mut visit = |pos| seen.push(pos);
+        let beside = check_beside_writers(&self.tree(), &mut Each(&mut visit)).unwrap();
+        assert!(seen.iter().eq(self.set.iter()));
+        assert_eq!(beside.leaves, report.leaves);
         assert_eq!(report.entries, seen.len() as u64);
         assert_eq!(self.store.pins(), 0, "a pin is left");
         report
@@ -192,6 +198,23 @@ impl<const V: usize> Lab<V> {
     fn all(&self, forward: bool) -> Vec<Pos<V>> {
         scan_all(&self.tree(), &[EVERYTHING::<V>()], forward).unwrap()
     }
+}
+
+/// Shows entries one by one.
+struct Each<'a, const V: usize>(&'a mut dyn FnMut(Pos<V>));
+
+impl<const V: usize> Witness<V> for Each<'_, V> {
+    fn leaf(&mut self, _: Block, entries: &[Pos<V>]) -> Result<()> {
+        entries.iter().for_each(|pos| (self.0)(*pos));
+        Ok(())
+    }
+}
+
+fn check<S: PageStore, const V: usize>(
+    tree: &Tree<'_, S, V>,
+    visit: &mut dyn FnMut(Pos<V>),
+) -> Result<CheckReport> {
+    crate::tree::check(tree, &mut Each(visit))
 }
 
 #[allow(non_snake_case)]

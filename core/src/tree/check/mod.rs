@@ -1,14 +1,20 @@
-//! Verifying a whole index that nobody writes to: every page, every link,
-//! every entry.
+//! Verifying an index: [`check`] a quiet one, every page, link and entry;
+//! [`check_beside_writers`] what holds at any time.
+
+mod beside;
+mod leaf;
+
+pub use beside::check_beside_writers;
 
 use super::Tree;
 use super::descend::fences;
-use crate::codec::MAX_VALUES;
+use super::publish::{Loaded, read_model};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
-use crate::page::{self, Entries, InnerView, Kind, LeafView};
-use crate::store::PageStore;
-use std::collections::HashSet;
+use crate::memory::{reserve, reserved};
+use crate::page::{self, InnerView, Kind};
+use crate::store::{PageGuard, PageStore};
+use leaf::LeafChecker;
 
 /// What a sound index holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,16 @@ pub struct CheckReport {
     pub height: u8,
 }
 
+/// Who is shown what the check has read.
+pub trait Witness<const V: usize> {
+    /// All entries of a leaf, in order. Its page is pinned, so that the rows
+    /// that the entries point to stay where they are, and nothing is locked.
+    ///
+    /// # Errors
+    /// What the witness finds wrong, or [`Error::OutOfMemory`].
+    fn leaf(&mut self, block: Block, entries: &[Pos<V>]) -> Result<()>;
+}
+
 /// A page of a level: its block, low fence, and whether its parent must have a
 /// downlink to it.
 struct Member<const V: usize> {
@@ -33,20 +49,51 @@ struct Member<const V: usize> {
     linked: bool,
 }
 
-/// Checks a quiet index, and passes every entry to `visit`, in order.
+/// The set of pages that were met.
+struct Met(Vec<u64>);
+
+impl Met {
+    /// No page of an index of `blocks` pages.
+    fn none_of(blocks: Block) -> Result<Self> {
+        let words = (blocks as usize).div_ceil(64);
+        let mut bits = reserved(words)?;
+        bits.resize(words, 0);
+        Ok(Self(bits))
+    }
+
+    fn contains(&self, block: Block) -> bool {
+        let word = self.0.get(block as usize / 64);
+        word.is_some_and(|word| word >> (block % 64) & 1 == 1)
+    }
+
+    /// Adds a page. False: it was met before, or does not exist.
+    fn insert(&mut self, block: Block) -> bool {
+        let new = !self.contains(block);
+        match self.0.get_mut(block as usize / 64) {
+            Some(word) => *word |= 1 << (block % 64),
+            None => return false,
+        }
+        new
+    }
+}
+
+/// Checks an index that nobody writes to, and passes every leaf to `witness`, in
+/// order.
 ///
 /// # Errors
-/// [`Error::Corrupt`] for the first fault found.
+/// [`Error::Corrupt`] for the first fault found, [`Error::OutOfMemory`], or what
+/// the witness returns.
 pub fn check<S: PageStore, const V: usize>(
     tree: &Tree<'_, S, V>,
-    visit: &mut dyn FnMut(Pos<V>),
+    witness: &mut impl Witness<V>,
 ) -> Result<CheckReport> {
     let meta = tree.meta()?;
     let mut report = CheckReport {
         height: meta.root_level,
         ..CheckReport::default()
     };
-    let mut seen = HashSet::from([0]);
+    let mut seen = Met::none_of(tree.store().pages()?)?;
+    seen.insert(0);
     let mut first = meta.root;
     // Children that the level above lists.
     let mut listed: Vec<(Pos<V>, Block)> = vec![(Pos::MIN, meta.root)];
@@ -84,8 +131,17 @@ pub fn check<S: PageStore, const V: usize>(
             if meta.first_leaf != members.first().map_or(0, |m| m.block) {
                 return Err(corrupt("the meta page names another first leaf"));
             }
+            check_model(tree, &meta, &members)?;
+            let mut checker = LeafChecker::new();
             for member in &members {
-                report.entries += check_leaf(tree, member.block, visit)?;
+                let guard = tree.store().read(member.block)?;
+                let guard = guard.ok_or(corrupt("a leaf is gone"))?;
+                let entries = checker.entries(&guard, member.block)?;
+                let pin = guard.into_pin();
+                witness.leaf(member.block, entries)?;
+                drop(pin);
+                report.entries += entries.len() as u64;
+                tree.store().breathe()?;
             }
         }
         listed = children;
@@ -98,7 +154,7 @@ fn level_members<S: PageStore, const V: usize>(
     tree: &Tree<'_, S, V>,
     level: u8,
     first: Block,
-    seen: &mut HashSet<Block>,
+    seen: &mut Met,
     children: &mut Vec<(Pos<V>, Block)>,
     report: &mut CheckReport,
 ) -> Result<Vec<Member<V>>> {
@@ -126,6 +182,7 @@ fn level_members<S: PageStore, const V: usize>(
         if own_low != low || high.is_some_and(|high| high <= low) {
             return Err(corrupt("the fences do not continue the left sibling's"));
         }
+        reserve(&mut members, 1)?;
         members.push(Member { block, low, linked });
         if level > 0 {
             report.inner += 1;
@@ -166,78 +223,36 @@ fn level_members<S: PageStore, const V: usize>(
     }
 }
 
-fn check_leaf<S: PageStore, const V: usize>(
+/// The model has to be as good as it says, if the leaves are those that it was
+/// trained on.
+fn check_model<S: PageStore, const V: usize>(
     tree: &Tree<'_, S, V>,
-    block: Block,
-    visit: &mut dyn FnMut(Pos<V>),
-) -> Result<u64> {
-    let corrupt = |what| Error::Corrupt { block, what };
-    let guard = tree.store().read(block)?.ok_or(corrupt("a leaf is gone"))?;
-    let leaf = LeafView::<V>::read(&guard, block)?;
-    let mut entries: Vec<Pos<V>> = Vec::new();
-    let mut columns = Box::<Entries<V>>::default();
-    let mut reserve = 0;
-    let mut upper = leaf.header().special;
-    for index in 0..leaf.blocks() {
-        let dir = leaf.dir(index)?;
-        let view = leaf.view(index)?;
-        if dir.first != view.pos(0) {
-            return Err(corrupt("a block does not start where the directory says"));
-        }
-        if dir.offset + dir.len != upper {
-            return Err(corrupt("blocks overlap or leave a gap"));
-        }
-        upper = dir.offset;
-        if view.live() == 0 {
-            return Err(corrupt("a block has no entries left"));
-        }
-        reserve += if dir.survivors { 0 } else { dir.n.div_ceil(8) };
-        for from in (0..view.len()).step_by(MAX_VALUES) {
-            let count = view.decode(from, view.len(), &mut columns);
-            for i in 0..count {
-                let pos = columns.pos(i);
-                if pos != view.pos(from + i) || view.lower_bound(&pos) != from + i {
-                    return Err(corrupt("an entry is not found where it is"));
-                }
-                if view.survives(from + i) {
-                    entries.push(pos);
-                }
-            }
-        }
+    meta: &page::Meta,
+    leaves: &[Member<V>],
+) -> Result<()> {
+    let corrupt = |what| Error::Corrupt {
+        block: meta.model_head,
+        what,
+    };
+    let model = match read_model(tree.store(), meta)? {
+        Loaded::None => return Ok(()),
+        Loaded::Model(model) => model,
+        Loaded::Damaged(what) => return Err(corrupt(what)),
+        Loaded::Blob(_) => return Err(corrupt("the stored model cannot be read")),
+    };
+    let mut keys = reserved(leaves.len())?;
+    keys.extend(leaves.iter().map(|leaf| leaf.low.model_key()));
+    match model.holds_for(&keys) {
+        Some(false) => Err(corrupt("the model is further off than its error bound")),
+        _ => Ok(()),
     }
-    if upper != leaf.header().upper || reserve != leaf.reserve() {
-        return Err(corrupt(
-            "the bounds of the blocks are not what the header says",
-        ));
-    }
-    if entries.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err(corrupt("entries are out of order"));
-    }
-    entries.extend((0..leaf.delta_len()).map(|i| leaf.delta(i)));
-    if entries.len() != leaf.entries() {
-        return Err(corrupt("entries are miscounted"));
-    }
-    entries.sort_unstable();
-    if entries.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(corrupt("an entry stands twice"));
-    }
-    let (low, high) = (leaf.low(), leaf.high());
-    if entries.first().is_some_and(|first| *first < low)
-        || entries
-            .last()
-            .is_some_and(|last| high.is_some_and(|high| *last >= high))
-    {
-        return Err(corrupt("an entry lies outside of the fences"));
-    }
-    entries.iter().for_each(|pos| visit(*pos));
-    Ok(entries.len() as u64)
 }
 
 /// Pages that are not part of the tree are free, new, or of the model.
 fn check_rest<S: PageStore, const V: usize>(
     tree: &Tree<'_, S, V>,
     meta: &page::Meta,
-    seen: &mut HashSet<Block>,
+    seen: &mut Met,
 ) -> Result<()> {
     let mut block = meta.model_head;
     let mut length = 0;
@@ -263,7 +278,7 @@ fn check_rest<S: PageStore, const V: usize>(
         });
     }
     for block in 0..tree.store().pages()? {
-        if seen.contains(&block) {
+        if seen.contains(block) {
             continue;
         }
         let Some(guard) = tree.store().read(block)? else {
