@@ -29,6 +29,8 @@ help:
 	@echo 'make demo           omen beside btree: table, target/demo/results.{svg,json}'
 	@echo 'make install        release build into the PostgreSQL of PG_CONFIG'
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
+	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
+	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench-micro    criterion benchmarks of the core'
@@ -79,6 +81,13 @@ test-isolation: install
 .PHONY: test-tap
 test-tap: install
 	tests/run/tap $(TESTS)
+
+# The build for tests has small pages and stop points; it must not stay installed.
+.PHONY: test-rare
+test-rare:
+	$(MAKE) --no-print-directory install FEATURES='$(FEATURES),small_pages,stop_points'
+	TAP_SET=rare tests/run/tap $(TESTS) || status=$$?; \
+		$(MAKE) --no-print-directory install && exit $${status:-0}
 
 .PHONY: lint
 lint:

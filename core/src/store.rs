@@ -38,6 +38,23 @@ pub const RECORD_EDITS: usize = 3;
 /// See [`RECORD_EDITS`].
 pub const RECORD_EDIT_BYTES: usize = 96;
 
+/// A state that is seldom seen: a change of several records is half done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A leaf is split, its parent does not know.
+    LeafSplit,
+    /// An inner page is split, its parent does not know.
+    InnerSplit,
+    /// VACUUM has cleaned a leaf, and has not merged it.
+    LeafCleaned,
+    /// A page is free, the free space map does not know.
+    PageFreed,
+    /// A new model is written, the meta page does not name it.
+    ModelWritten,
+    /// A new model is named, the old one's pages are not free.
+    ModelPublished,
+}
+
 /// A pinned page under a content lock. Dereferences to its bytes. Dropping it
 /// releases the lock and the pin.
 pub trait PageGuard: Deref<Target = [u8]> {
@@ -131,6 +148,13 @@ pub trait PageStore {
     /// # Errors
     /// [`crate::Error::Full`], with nothing changed, for more or larger edits.
     fn amend(&self, page: &mut Self::Exclusive, edits: &[Edit<'_>]) -> Result<()>;
+
+    /// A place between two records, at which tests stop, fail or kill the caller.
+    /// Nothing is locked.
+    fn reached(&self, place: Place) -> Result<()> {
+        let _ = place;
+        Ok(())
+    }
 
     /// Lets the store act on a cancel request or a vacuum delay. Called
     /// outside of all locks, in every loop that can be long.

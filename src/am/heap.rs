@@ -56,7 +56,7 @@ impl HeapLiveness {
             if let (Some(tid), Some(dead)) = (tids.get(index), dead.get_mut(index))
                 && tid >> 16 == u64::from(block)
             {
-                *dead = line_pointer_flags(&page, (tid & 0xffff) as usize) == Some(LP_DEAD);
+                *dead = line_pointer_flags(page.whole(), (tid & 0xffff) as usize) == Some(LP_DEAD);
             }
         }
     }

@@ -131,6 +131,8 @@ pub(crate) fn define() {
         GucContext::Userset,
         GucFlags::UNIT_KB,
     );
+    #[cfg(feature = "stop_points")]
+    crate::storage::stop::define();
     // A misspelt setting is an error from now on.
     // SAFETY: the name is static.
     unsafe {

@@ -199,6 +199,13 @@ unsafe fn check_index<const V: usize>(
             report.entries,
             report.leaves
         );
+        if report.incomplete > 0 {
+            debug1!(
+                "index \"{}\": {} splits are not finished",
+                leaves.name,
+                report.incomplete
+            );
+        }
         if let Some(rows) = leaves.rows {
             rows.close();
             find_rows(heap, index, &state.codec, &tree);

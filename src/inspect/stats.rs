@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use super::check_readable;
 use crate::am::by_lanes;
 use crate::am::state::{key_type, read_meta, state_of};
-use crate::storage::{PAGE_SIZE, PgStore, in_index};
+use crate::storage::{PgStore, in_index};
 
 /// Everything that is known of an index.
 struct Stats {
@@ -179,7 +179,7 @@ fn row(stats: &Stats) -> Row {
         Loaded::None => ("none", None),
         Loaded::Damaged(_) | Loaded::Blob(_) => ("damaged", None),
     };
-    let bytes = stats.pages as f64 * PAGE_SIZE as f64;
+    let bytes = stats.pages as f64 * f64::from(pg_sys::BLCKSZ);
     (
         bigint(stats.entries),
         bigint(stats.leaves),

@@ -106,7 +106,7 @@ impl<const V: usize> HeapRows<V> {
             let mode = pg_sys::ReadBufferMode::RBM_NORMAL;
             let buffer = pg_sys::ReadBufferExtended(self.heap, main, heap_block, mode, self.ring);
             let page = Pin::new(buffer).share(heap_block);
-            let flags = line_pointer_flags(&page, (entry.tid & 0xffff) as usize);
+            let flags = line_pointer_flags(page.whole(), (entry.tid & 0xffff) as usize);
             if flags.is_none_or(|flags| flags == LP_UNUSED) {
                 self.fail(block, entry.tid, "a row that does not exist");
             }

@@ -184,6 +184,15 @@ impl<M> Locked<M> {
     }
 }
 
+impl<M> Locked<M> {
+    /// All bytes of the block, of which an index may use only the first
+    /// [`PAGE_SIZE`].
+    pub fn whole(&self) -> &[u8] {
+        // SAFETY: as in `deref`.
+        unsafe { core::slice::from_raw_parts(self.page, pg_sys::BLCKSZ as usize) }
+    }
+}
+
 impl Exclusive {
     /// The page's bytes, to be changed in place: for pages that generic WAL
     /// does not log.

@@ -19,6 +19,8 @@ mod error;
 mod record;
 mod relation;
 mod spill;
+#[cfg(feature = "stop_points")]
+pub mod stop;
 mod store;
 
 pub use buffer::{Pin, abandon};

@@ -12,8 +12,13 @@ use super::buffer::{Exclusive, Pin, Shared};
 use super::record::{GenericRecord, amend};
 use super::relation::is_local;
 
-/// Bytes of a page.
-pub const PAGE_SIZE: usize = pg_sys::BLCKSZ as usize;
+/// Bytes of a page. In builds for tests only the first of each block are used:
+/// some hundred rows make a tree of several levels then.
+pub const PAGE_SIZE: usize = if cfg!(feature = "small_pages") {
+    512
+} else {
+    pg_sys::BLCKSZ as usize
+};
 
 const MAIN: pg_sys::ForkNumber::Type = pg_sys::ForkNumber::MAIN_FORKNUM;
 
@@ -241,6 +246,12 @@ impl PageStore for PgStore<'_> {
     fn amend(&self, page: &mut Exclusive, edits: &[Edit<'_>]) -> Result<()> {
         // SAFETY: the index is open, and the page is one of its.
         unsafe { amend(self.index, page, edits) }
+    }
+
+    #[cfg(feature = "stop_points")]
+    fn reached(&self, place: omen_core::store::Place) -> Result<()> {
+        super::stop::reached(place);
+        Ok(())
     }
 
     fn breathe(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::page::{
     self, DeltaAppend, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, LeafFrame, LeafView,
     delta_capacity, leaf_capacity,
 };
-use crate::store::{Image, PageGuard, PageStore, Record};
+use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// Entries of one leaf whose heap tuples are looked at before a fold or split.
 pub(crate) const MAX_DEAD_CHECK: usize = 1024;
@@ -84,6 +84,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 drop(guard);
             } else {
                 self.split_leaf(guard, header, pos, scratch)?;
+                self.store.reached(Place::LeafSplit)?;
             }
             self.finish_split(block, scratch)?;
         }

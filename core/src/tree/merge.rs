@@ -15,7 +15,7 @@ use crate::page::{
     self, Header, InnerView, Kind, LeafView, delta_capacity, init_free, inner_capacity,
     leaf_capacity, set_left, write_inner,
 };
-use crate::store::{Image, PageGuard, PageStore, Record};
+use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// Two adjacent pages and those that a merge of them changes besides.
 struct Pair<G> {
@@ -167,6 +167,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let low = leaf.low();
         drop(pair);
         self.router().borrow_mut().forget(&low);
+        self.store().reached(Place::PageFreed)?;
         self.store().note_free(block)?;
         Ok(true)
     }

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK};
 use crate::model::{BlobError, Model, from_blob, to_blob};
 use crate::page::{self, Kind, Meta, ModelPage, init_free, model_page_capacity};
-use crate::store::{Image, PageGuard, PageStore, Record};
+use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// What the model chain was found to hold.
 #[derive(Clone, Debug)]
@@ -115,6 +115,7 @@ pub fn publish_model<S: PageStore>(store: &S, model: &Model, leaves: u32) -> Res
         drop(guard);
         store.breathe()?;
     }
+    store.reached(Place::ModelWritten)?;
     let guard = store.write(0)?.ok_or(corrupt)?;
     let mut meta = page::read_meta(&guard)?;
     let old = meta.model_head;
@@ -127,6 +128,7 @@ pub fn publish_model<S: PageStore>(store: &S, model: &Model, leaves: u32) -> Res
     page::write_meta(record.image(image), &meta);
     record.commit()?;
     drop(guard);
+    store.reached(Place::ModelPublished)?;
     let mut block = old;
     for _ in 0..before.model_bytes as usize / chunk + 1 {
         if block == INVALID_BLOCK {

@@ -15,7 +15,7 @@ use crate::page::{
     self, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, InnerView, Kind, LeafFrame,
     write_inner,
 };
-use crate::store::{Image, PageGuard, PageStore, Record};
+use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// The generation that a page made of this new or free one goes on with.
 pub(crate) fn generation(page: &[u8]) -> u32 {
@@ -132,7 +132,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             // for again.
             drop(record);
             let full = parent.block();
-            if !parent_header.split_incomplete() {
+            let split = !parent_header.split_incomplete();
+            if split {
                 self.with_held(&[block], || {
                     self.split_inner(parent, &parent_header, separator, scratch)
                 })?;
@@ -140,6 +141,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 drop(parent);
             }
             drop((child, pin));
+            if split {
+                self.store.reached(Place::InnerSplit)?;
+            }
             self.finish_split(full, scratch)?;
         }
         Err(Error::Corrupt {

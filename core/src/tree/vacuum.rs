@@ -11,7 +11,7 @@ use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::memory::reserved;
 use crate::model::{Choice, Model};
 use crate::page::{self, Kind, LeafView, leaf_capacity};
-use crate::store::{Image, PageGuard, PageStore, Record};
+use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// What a bulk delete has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             drop(guard);
             if header.split_incomplete() {
                 self.finish_split(block, scratch)?;
+            }
+            if removed > 0 {
+                self.store().reached(Place::LeafCleaned)?;
             }
             stats.removed += removed as u64;
             stats.remaining += (entries - removed.min(entries)) as u64;

@@ -13,7 +13,7 @@ use Test::More;
 
 our @EXPORT = qw(
   new_node start_node crash create_table indexes_agree scan_answers
-  start_load finish_load log_is_clean index_path
+  start_load finish_load log_is_clean index_path indexes_are_sound
 );
 
 # The columns of the test table, as serial numbers, random numbers with NULLs,
@@ -230,7 +230,21 @@ FROM (SELECT $column AS k FROM $table WHERE $column IS NOT NULL ORDER BY random(
 		push @wrong, "$column, ranges: $err" if $rc != 0;
 	}
 	ok(!@wrong, "$name: omen, btree and heap agree") or diag(join "\n", @wrong);
+	indexes_are_sound($node, $name);
 	return !@wrong;
+}
+
+# Has omen_index_check look at all indexes, and keep writers out where it can.
+sub indexes_are_sound
+{
+	my ($node, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($rc, $out, $err) = $node->psql('postgres',
+		'SELECT coalesce(fault, $$sound$$) FROM omen_check_all(true, NOT pg_is_in_recovery())');
+	my @faults = grep { $_ ne 'sound' } split /\n/, $out;
+	ok($rc == 0 && $out ne '' && !@faults, "$name: all omen indexes are sound")
+	  or diag(join "\n", @faults, $err);
+	return;
 }
 
 # Starts pgbench on a table: inserts in order and at random, updates, deletes,
