@@ -292,7 +292,7 @@ sub finish_load
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	eval { $load->{run}->finish; 1 } or diag("pgbench: $@");
 	my $log = substr(slurp_file($load->{node}->logfile), $load->{log});
-	my @errors = grep { /ERROR:|differ/ && !/deadlock detected|canceling|terminating/ } split /\n/, $log;
+	my @errors = grep { /ERROR:|differ/ && !/deadlock detected|transaction is aborted|canceling|terminating/ } split /\n/, $log;
 	ok(!@errors, "$name: no errors") or diag(join "\n", splice(@errors, 0, 5), $load->{out});
 	my ($done) = $load->{out} =~ /actually processed: (\d+)/;
 	return $done // 0;

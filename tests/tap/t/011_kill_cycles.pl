@@ -1,0 +1,95 @@
+# The server is killed in the middle of everything, by turns with SIGKILL and by
+# an immediate shutdown, CYCLES times (default 20). After each recovery all
+# indexes are sound, have an entry for every row, and answer as btree does.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+use IPC::Run ();
+use Omen;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(sleep);
+
+my $cycles = $ENV{CYCLES} // 20;
+my $node = start_node('killed');
+create_table($node, 'live', rows => 8_000);
+my $file = $node->basedir . '/rows.csv';
+$node->safe_psql('postgres', "COPY (SELECT seq, rnd, dup FROM live LIMIT 500) TO '$file'");
+
+# What sessions do over and over beside pgbench; they end with the server.
+my %work = (
+	copy => "CREATE TEMP TABLE c AS SELECT seq, rnd, dup FROM live LIMIT 0; COPY c FROM '$file'; COPY (SELECT nextval('live_ids'), * FROM c) TO '$file.out'; COPY live (id, seq, rnd, dup) FROM '$file.out'; DROP TABLE c;",
+	savepoints => "BEGIN; SELECT live_add(5); SAVEPOINT a; SELECT live_add(20); ROLLBACK TO a; SELECT live_add(3); SAVEPOINT b; UPDATE live SET dup = 7 WHERE id % 500 = 3; RELEASE b; COMMIT;",
+	prepared => "BEGIN; SELECT live_add(8); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p';",
+	concurrently => "CREATE INDEX CONCURRENTLY IF NOT EXISTS live_more ON live USING omen (rnd) WHERE dup > 3; REINDEX INDEX CONCURRENTLY live_dup; DROP INDEX CONCURRENTLY IF EXISTS live_more;",
+	vacuum => 'DELETE FROM live WHERE id % 9 = (random() * 9)::int AND id > 8000; VACUUM (INDEX_CLEANUP ON) live;');
+append_to_file($node->basedir . "/$_.sql", "$work{$_}\n" x 500) for keys %work;
+
+sub begin_work
+{
+	return map { IPC::Run::start(
+			[ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-d', 'postgres',
+				'-f', $node->basedir . "/$_.sql" ], '<', \undef, '>', \my $out, '2>&1') }
+	  sort keys %work;
+}
+
+# Ends the server without a word, and waits for it to be gone.
+sub kill_server
+{
+	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+	$node->kill9;
+	for (1 .. 300)
+	{
+		return if !kill(0, $pid);
+		sleep(0.1);
+	}
+	die 'the server does not go';
+}
+
+# Its children keep it from starting until they have noticed.
+sub start_again
+{
+	for (1 .. 100)
+	{
+		return if $node->start(fail_ok => 1);
+		sleep(0.1);
+	}
+	die 'the server does not start again';
+}
+
+sub settle
+{
+	my ($name) = @_;
+	# Transactions that nobody would end, and what CONCURRENTLY left behind.
+	$node->safe_psql('postgres', q{
+SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \gexec
+SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid OR indexrelid::regclass::text = 'live_more' \gexec
+});
+	indexes_are_sound($node, $name);
+	my ($rc, $out, $err) = $node->psql('postgres',
+		join '', map { "SELECT must_agree('live', '$_', -1, 9223372036854775807) > 0;" } qw(seq rnd dup));
+	is("$rc $out $err", "0 t\nt\nt ", "$name: omen and btree agree");
+	return;
+}
+
+for my $cycle (1 .. $cycles)
+{
+	my $load = start_load($node, 'live', 3600, 4);
+	my @sessions = begin_work();
+	sleep(0.4 + rand(0.8));
+	$node->safe_psql('postgres', 'CHECKPOINT') if $cycle % 3 == 0;
+	sleep(rand(0.3));
+	my $way = $cycle % 2 ? 'SIGKILL' : 'immediate shutdown';
+	if ($cycle % 2) { kill_server() } else { $node->stop('immediate') }
+	finish_load($load, "cycle $cycle");
+	eval { $_->finish } for @sessions;
+	start_again();
+	settle("cycle $cycle, $way");
+}
+$node->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP ON) live');
+indexes_agree($node, 'live', 'at last');
+$node->stop;
+log_is_clean($node, 'killed');
+done_testing();
