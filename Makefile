@@ -31,6 +31,7 @@ help:
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
 	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
 	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
+	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=20 for each target'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench-micro    criterion benchmarks of the core'
@@ -89,9 +90,21 @@ test-rare:
 	TAP_SET=rare tests/run/tap $(TESTS) || status=$$?; \
 		$(MAKE) --no-print-directory install && exit $${status:-0}
 
+.PHONY: fuzz
+fuzz:
+	tests/run/fuzz $(TESTS)
+
+# Undefined behaviour is ruled out by forbidding unsafe code; what Miri adds is
+# that nothing overflows, leaks or depends on the order of threads.
+.PHONY: miri
+miri:
+	PROPTEST_CASES=2 OMEN_SIM_SEEDS=1 MIRIFLAGS=-Zmiri-disable-isolation \
+		cargo +nightly miri test -p omen-core --lib $(or $(TESTS),codec page model::blob)
+
 .PHONY: lint
 lint:
 	cargo fmt --all --check
+	rustfmt --check --edition 2024 core/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
 
