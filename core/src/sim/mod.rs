@@ -8,75 +8,26 @@
 //! changing a page outside of a record, links to pages that do not exist) is a
 //! panic, and so is a deadlock.
 
+mod guard;
 mod random;
+mod record;
 mod schedule;
 mod source;
+mod world;
 
+pub use guard::{SimGuard, SimPin};
 pub use random::Rng;
+pub use record::SimRecord;
 pub use schedule::{Actor, run_actors};
 pub use source::{ALL_KEYS, ALL_ROWS, Keys, Lanes, Rows, Source};
 
 use crate::error::{Error, Result};
 use crate::key::Block;
-use crate::page::{self, Kind};
-use crate::store::{
-    Edit, Image, PageGuard, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record,
-};
+use crate::page;
+use crate::store::{Edit, Image, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, Record};
 use schedule::Scheduler;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-#[derive(Clone)]
-struct SimPage {
-    bytes: Arc<Vec<u8>>,
-    readers: u32,
-    writer: bool,
-    pins: u32,
-}
-
-struct World {
-    pages: Vec<SimPage>,
-    free: Vec<Block>,
-    commits: u64,
-    stop_after: Option<u64>,
-    /// Locks taken so far, and how many there may be.
-    locks: u64,
-    most_locks: u64,
-    /// Whether pages were changed behind the back of the tree: then pointers
-    /// may lead anywhere, and the order of locks with them.
-    damaged: bool,
-    /// Blocks that each actor has locked, with whether exclusively.
-    held: Vec<Vec<(Block, bool)>>,
-}
-
-impl World {
-    /// Waiting for a page is allowed with locks in hand if it is the right
-    /// sibling of one of them, on a level above all of them, or the meta page.
-    fn check_order(&self, actor: usize, block: Block) {
-        let header = |block: Block| {
-            let page = self.pages.get(block as usize)?;
-            page::header(&page.bytes, block)
-                .ok()
-                .filter(|h| h.kind != Kind::New)
-        };
-        let Some(wanted) = header(block) else { return };
-        let in_order = wanted.kind == Kind::Meta
-            || self.held[actor]
-                .iter()
-                .filter_map(|(held, _)| header(*held))
-                .all(|held| {
-                    wanted.level > held.level
-                        || self.held[actor].iter().any(|(b, _)| {
-                            header(*b).is_some_and(|h| h.right == block && h.level == wanted.level)
-                        }) && wanted.level == held.level
-                });
-        let held = &self.held[actor];
-        assert!(
-            in_order,
-            "waits for page {block}, {wanted:?}, with locks on {held:?}"
-        );
-    }
-}
+use world::{SimPage, World};
 
 /// The store. Clones share the pages; each belongs to one actor.
 #[derive(Clone)]
@@ -91,16 +42,10 @@ impl SimStore {
     /// An empty store for one actor.
     #[must_use]
     pub fn new(page_size: usize) -> Self {
-        let world = World {
-            pages: Vec::new(),
-            free: Vec::new(),
-            commits: 0,
-            stop_after: None,
-            locks: 0,
-            most_locks: u64::MAX,
-            damaged: false,
-            held: vec![Vec::new()],
-        };
+        Self::over(World::new(Vec::new()), page_size)
+    }
+
+    fn over(world: World, page_size: usize) -> Self {
         Self {
             world: Arc::new(Mutex::new(world)),
             scheduler: None,
@@ -149,23 +94,10 @@ impl SimStore {
     /// and pins gone, the list of free pages lost.
     #[must_use]
     pub fn recover(&self) -> Self {
-        let fresh = Self::new(self.page_size);
-        let pages = self
-            .world()
-            .pages
-            .iter()
-            .map(|page| page.bytes.clone())
-            .collect::<Vec<_>>();
-        fresh.world().pages = pages
-            .into_iter()
-            .map(|bytes| SimPage {
-                bytes,
-                readers: 0,
-                writer: false,
-                pins: 0,
-            })
-            .collect();
-        fresh
+        let world = self.world();
+        let pages = world.pages.iter().map(|page| page.bytes.clone());
+        let pages = pages.map(SimPage::new).collect();
+        Self::over(World::new(pages), self.page_size)
     }
 
     /// The bytes of a page, whatever locks it has.
@@ -193,15 +125,11 @@ impl SimStore {
         }
     }
 
-    fn stopped(world: &World) -> bool {
-        world.stop_after.is_some_and(|stop| world.commits >= stop)
-    }
-
     fn acquire(&self, block: Block, mode: Mode) -> Result<Option<SimGuard>> {
         self.yield_turn();
         loop {
             let mut world = self.world();
-            if Self::stopped(&world) {
+            if world.stopped() {
                 return Err(Error::Stopped);
             }
             world.locks += 1;
@@ -248,12 +176,7 @@ impl SimStore {
                 }
                 let bytes = page.bytes.clone();
                 world.held[self.actor].push((block, exclusive));
-                return Ok(Some(SimGuard {
-                    store: self.clone(),
-                    block,
-                    exclusive,
-                    bytes,
-                }));
+                return Ok(Some(SimGuard::new(self, block, exclusive, bytes)));
             }
             if conditional {
                 return Ok(None);
@@ -293,128 +216,6 @@ enum Mode {
     Cleanup,
     TryCleanup,
     TryExclusive,
-}
-
-/// A locked page.
-pub struct SimGuard {
-    store: SimStore,
-    block: Block,
-    exclusive: bool,
-    bytes: Arc<Vec<u8>>,
-}
-
-impl Deref for SimGuard {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for SimGuard {
-    fn drop(&mut self) {
-        self.store.release(self.block, self.exclusive, false);
-    }
-}
-
-impl PageGuard for SimGuard {
-    type Pin = SimPin;
-
-    fn block(&self) -> Block {
-        self.block
-    }
-
-    fn into_pin(self) -> SimPin {
-        let pin = SimPin {
-            store: self.store.clone(),
-            block: self.block,
-        };
-        self.store.release(self.block, self.exclusive, true);
-        // The pin of the guard is the pin's now.
-        core::mem::forget(self);
-        pin
-    }
-}
-
-/// A pin without a lock.
-pub struct SimPin {
-    store: SimStore,
-    block: Block,
-}
-
-impl Drop for SimPin {
-    fn drop(&mut self) {
-        if let Some(page) = self.store.world().pages.get_mut(self.block as usize) {
-            page.pins -= 1;
-        }
-        if let Some(scheduler) = &self.store.scheduler {
-            scheduler.unblock_all();
-        }
-    }
-}
-
-/// A record under construction.
-pub struct SimRecord {
-    store: SimStore,
-    images: Vec<(Block, Image, Vec<u8>)>,
-}
-
-impl Record for SimRecord {
-    type Exclusive = SimGuard;
-
-    fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
-        assert!(
-            page.exclusive,
-            "page {} is not exclusively locked",
-            page.block
-        );
-        assert!(
-            self.images.len() < RECORD_PAGES,
-            "too many pages in a record"
-        );
-        assert!(
-            self.images.iter().all(|(b, ..)| *b != page.block),
-            "registered twice"
-        );
-        let bytes = self.store.bytes(page.block).unwrap_or_default();
-        self.images.push((page.block, image, bytes));
-        Ok(self.images.len() - 1)
-    }
-
-    fn image(&mut self, index: usize) -> &mut [u8] {
-        &mut self.images[index].2
-    }
-
-    fn commit(self) -> Result<()> {
-        let mut world = self.store.world();
-        if SimStore::stopped(&world) {
-            return Err(Error::Stopped);
-        }
-        for (block, mode, mut bytes) in self.images {
-            let known = world.held[self.store.actor]
-                .iter()
-                .any(|(b, e)| *b == block && *e);
-            assert!(
-                known,
-                "page {block} was unlocked before its record was committed"
-            );
-            let header = page::header(&bytes, block).expect("a record writes a sound page");
-            // Generic WAL zeroes the hole.
-            if header.kind != Kind::New {
-                bytes[header.lower..header.upper].fill(0);
-            }
-            let old = page::header(&world.pages[block as usize].bytes, block);
-            let unknown = old.is_ok_and(|h| h.reusable());
-            assert!(
-                !unknown || mode == Image::Full,
-                "page {block} is new to recovery, and not logged in full"
-            );
-            world.pages[block as usize].bytes = Arc::new(bytes);
-        }
-        world.commits += 1;
-        drop(world);
-        Ok(())
-    }
 }
 
 impl PageStore for SimStore {
@@ -459,26 +260,19 @@ impl PageStore for SimStore {
             }
         }
         let mut world = self.world();
-        if Self::stopped(&world) {
+        if world.stopped() {
             return Err(Error::Stopped);
         }
         let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
         let bytes = Arc::new(vec![0; self.page_size]);
-        let page = SimPage {
-            bytes: bytes.clone(),
-            readers: 0,
+        world.pages.push(SimPage {
             writer: true,
             pins: 1,
-        };
-        world.pages.push(page);
+            ..SimPage::new(bytes.clone())
+        });
         world.held[self.actor].push((block, true));
         drop(world);
-        Ok(SimGuard {
-            store: self.clone(),
-            block,
-            exclusive: true,
-            bytes,
-        })
+        Ok(SimGuard::new(self, block, true, bytes))
     }
 
     fn note_free(&self, block: Block) -> Result<()> {
@@ -490,10 +284,7 @@ impl PageStore for SimStore {
     }
 
     fn begin(&self) -> Result<SimRecord> {
-        Ok(SimRecord {
-            store: self.clone(),
-            images: Vec::new(),
-        })
+        Ok(SimRecord::new(self))
     }
 
     fn amend(&self, page: &mut SimGuard, edits: &[Edit<'_>]) -> Result<()> {
@@ -526,7 +317,7 @@ impl PageStore for SimStore {
 
     fn breathe(&self) -> Result<()> {
         self.yield_turn();
-        if Self::stopped(&self.world()) {
+        if self.world().stopped() {
             Err(Error::Stopped)
         } else {
             Ok(())
@@ -548,12 +339,7 @@ impl crate::tree::PageSink for SimSink {
         assert!(index <= world.pages.len(), "pages are written in order");
         let bytes = Arc::new(page.to_vec());
         if index == world.pages.len() {
-            world.pages.push(SimPage {
-                bytes,
-                readers: 0,
-                writer: false,
-                pins: 0,
-            });
+            world.pages.push(SimPage::new(bytes));
         } else {
             world.pages[index].bytes = bytes;
         }
