@@ -1,5 +1,6 @@
 //! A page store in memory for tests: it can stop after any record, as a crash
-//! would, and run several actors in an order that a seed decides.
+//! would, fail at any call, as PostgreSQL may, and run several actors in an order
+//! that a seed decides.
 //!
 //! Locks, pins and records behave as PostgreSQL's: a page has readers or one
 //! writer, a cleanup lock waits for all other pins, a record applies to all its
@@ -8,6 +9,7 @@
 //! changing a page outside of a record, links to pages that do not exist) is a
 //! panic, and so is a deadlock.
 
+mod fault;
 mod guard;
 mod random;
 mod record;
@@ -15,6 +17,7 @@ mod schedule;
 mod source;
 mod world;
 
+pub use fault::{FAULT, Failure};
 pub use guard::{SimGuard, SimPin};
 pub use random::Rng;
 pub use record::SimRecord;
@@ -98,6 +101,26 @@ impl SimStore {
         let pages = world.pages.iter().map(|page| page.bytes.clone());
         let pages = pages.map(SimPage::new).collect();
         Self::over(World::new(pages), self.page_size)
+    }
+
+    /// The store as it is, for one actor.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = self.recover();
+        copy.world().free.clone_from(&self.world().free);
+        copy
+    }
+
+    /// Free pages that [`PageStore::allocate`] would hand out before it makes a
+    /// new one.
+    #[must_use]
+    pub fn known_free(&self) -> usize {
+        let world = self.world();
+        let reusable = |block: &&Block| {
+            let page = world.pages.get(**block as usize);
+            page.is_some_and(|page| page::header(&page.bytes, **block).is_ok_and(|h| h.reusable()))
+        };
+        world.free.iter().filter(reusable).count()
     }
 
     /// The bytes of a page, whatever locks it has.
@@ -189,6 +212,34 @@ impl SimStore {
         }
     }
 
+    /// Locks a free page, or adds one.
+    fn take_page(&self) -> Result<SimGuard> {
+        loop {
+            let Some(block) = self.world().free.pop() else {
+                break;
+            };
+            if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
+                && page::header(&guard, block)?.reusable()
+            {
+                return Ok(guard);
+            }
+        }
+        let mut world = self.world();
+        if world.stopped() {
+            return Err(Error::Stopped);
+        }
+        let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
+        let bytes = Arc::new(vec![0; self.page_size]);
+        world.pages.push(SimPage {
+            writer: true,
+            pins: 1,
+            ..SimPage::new(bytes.clone())
+        });
+        world.held[self.actor].push((block, true));
+        drop(world);
+        Ok(SimGuard::new(self, block, true, bytes))
+    }
+
     fn release(&self, block: Block, exclusive: bool, keep_pin: bool) {
         let mut world = self.world();
         world.held[self.actor].retain(|(b, _)| *b != block);
@@ -229,53 +280,40 @@ impl PageStore for SimStore {
     }
 
     fn pages(&self) -> Result<Block> {
+        self.call()?;
         Ok(Block::try_from(self.world().pages.len()).unwrap_or(Block::MAX))
     }
 
     fn read(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Share)
     }
 
     fn write(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Exclusive)
     }
 
     fn write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Cleanup)
     }
 
     fn try_write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::TryCleanup)
     }
 
     fn allocate(&self) -> Result<SimGuard> {
-        loop {
-            let Some(block) = self.world().free.pop() else {
-                break;
-            };
-            if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
-                && page::header(&guard, block)?.reusable()
-            {
-                return Ok(guard);
-            }
-        }
-        let mut world = self.world();
-        if world.stopped() {
-            return Err(Error::Stopped);
-        }
-        let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
-        let bytes = Arc::new(vec![0; self.page_size]);
-        world.pages.push(SimPage {
-            writer: true,
-            pins: 1,
-            ..SimPage::new(bytes.clone())
-        });
-        world.held[self.actor].push((block, true));
-        drop(world);
-        Ok(SimGuard::new(self, block, true, bytes))
+        self.call()?;
+        let page = self.take_page()?;
+        // The map of free pages does not name it any more, or it is new.
+        self.call()?;
+        Ok(page)
     }
 
     fn note_free(&self, block: Block) -> Result<()> {
+        self.call()?;
         let mut world = self.world();
         if !world.free.contains(&block) {
             world.free.push(block);
@@ -284,6 +322,7 @@ impl PageStore for SimStore {
     }
 
     fn begin(&self) -> Result<SimRecord> {
+        self.call()?;
         Ok(SimRecord::new(self))
     }
 
@@ -292,8 +331,9 @@ impl PageStore for SimStore {
         if edits.len() > RECORD_EDITS || bytes > RECORD_EDIT_BYTES {
             return Err(Error::Full);
         }
-        let mut record = self.begin()?;
-        let index = record.register(page, Image::Delta)?;
+        self.call()?;
+        let mut record = SimRecord::new(self);
+        let index = record.add(page, Image::Delta);
         let image = record.image(index);
         let hole = page::header(image, page.block)?;
         for edit in edits {
@@ -310,12 +350,13 @@ impl PageStore for SimStore {
             "page {} has unlogged bytes from its hole",
             page.block
         );
-        record.commit()?;
+        record.apply()?;
         page.bytes = Arc::new(self.bytes(page.block).unwrap_or_default());
         Ok(())
     }
 
     fn breathe(&self) -> Result<()> {
+        self.call()?;
         self.yield_turn();
         if self.world().stopped() {
             Err(Error::Stopped)

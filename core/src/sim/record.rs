@@ -20,12 +20,8 @@ impl SimRecord {
             images: Vec::new(),
         }
     }
-}
 
-impl Record for SimRecord {
-    type Exclusive = SimGuard;
-
-    fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
+    pub(super) fn add(&mut self, page: &SimGuard, image: Image) -> usize {
         assert!(
             page.exclusive,
             "page {} is not exclusively locked",
@@ -41,14 +37,10 @@ impl Record for SimRecord {
         );
         let bytes = self.store.bytes(page.block).unwrap_or_default();
         self.images.push((page.block, image, bytes));
-        Ok(self.images.len() - 1)
+        self.images.len() - 1
     }
 
-    fn image(&mut self, index: usize) -> &mut [u8] {
-        &mut self.images[index].2
-    }
-
-    fn commit(self) -> Result<()> {
+    pub(super) fn apply(self) -> Result<()> {
         let mut world = self.store.world();
         if world.stopped() {
             return Err(Error::Stopped);
@@ -77,5 +69,23 @@ impl Record for SimRecord {
         world.commits += 1;
         drop(world);
         Ok(())
+    }
+}
+
+impl Record for SimRecord {
+    type Exclusive = SimGuard;
+
+    fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
+        self.store.call()?;
+        Ok(self.add(page, image))
+    }
+
+    fn image(&mut self, index: usize) -> &mut [u8] {
+        &mut self.images[index].2
+    }
+
+    fn commit(self) -> Result<()> {
+        self.store.call()?;
+        self.apply()
     }
 }

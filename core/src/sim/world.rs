@@ -1,5 +1,6 @@
 //! The pages that all views of a store share, and the rules of locking.
 
+use super::fault::Fault;
 use crate::key::Block;
 use crate::page::{self, Kind};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) struct World {
     pub free: Vec<Block>,
     pub commits: u64,
     pub stop_after: Option<u64>,
+    pub fault: Option<Fault>,
     /// Locks taken so far, and how many there may be.
     pub locks: u64,
     pub most_locks: u64,
@@ -46,6 +48,7 @@ impl World {
             free: Vec::new(),
             commits: 0,
             stop_after: None,
+            fault: None,
             locks: 0,
             most_locks: u64::MAX,
             damaged: false,
