@@ -7,12 +7,15 @@
 mod crash;
 mod damage;
 mod directed;
+mod faults;
 mod history;
 mod interleave;
 mod liveness;
 mod random_operations;
 mod scans;
+mod session;
 mod sizes;
+mod steps;
 
 use crate::Pos;
 use crate::key::Tid;

@@ -38,7 +38,10 @@ pub(super) fn intervals<const V: usize>(ends: &[Pos<V>], rng: &mut Rng) -> Vec<I
     list
 }
 
-fn expected<const V: usize>(set: &BTreeSet<Pos<V>>, list: &[Interval<V>]) -> Vec<Pos<V>> {
+pub(super) fn expected<const V: usize>(
+    set: &BTreeSet<Pos<V>>,
+    list: &[Interval<V>],
+) -> Vec<Pos<V>> {
     let inside = |pos: &&Pos<V>| {
         list.iter()
             .any(|i| i.lo <= **pos && i.hi.is_none_or(|hi| **pos < hi))
