@@ -4,7 +4,7 @@
 
 use super::crash::{before_root_splits, between, incomplete};
 use super::scans::{expected, intervals};
-use super::session::{FAILURES, Session, fail, no_page_is_lost};
+use super::session::{FAILURES, LinePointers, Session, fail, no_page_is_lost};
 use super::steps::{Step, steps};
 use super::*;
 use crate::model::Model;
@@ -17,6 +17,11 @@ fn any_router(rng: &mut Rng) -> RefCell<Router<1>> {
     RefCell::new(Router::new([1 << 20, 1 << 20, 200, 0][rng.index(4)]))
 }
 
+/// Entries of one leaf, more than are asked about when it is folded.
+fn long_line() -> Vec<Pos<1>> {
+    (0..1300).map(|i| p(i * 16, i << 16 | 1)).collect()
+}
+
 #[test]
 fn errors_under_every_call_of_a_run_lose_nothing() {
     with_seeds(4, |seed| {
@@ -24,8 +29,7 @@ fn errors_under_every_call_of_a_run_lose_nothing() {
         let entries = if seed % 2 == 0 {
             Source::new(Keys::Gaps, Rows::Heap(30), seed).sorted(rng.index(400))
         } else {
-            // More to a leaf than is asked about when it is folded.
-            (0..1300).map(|i| p(i * 16, i << 16 | 1)).collect()
+            long_line()
         };
         let size = [512, 1024][rng.index(2)];
         let mut session = Session::new(Lab::build(size, 90, Choice::Auto, &entries));
@@ -41,6 +45,48 @@ fn errors_under_every_call_of_a_run_lose_nothing() {
         }
         no_page_is_lost(&session.lab);
     });
+}
+
+/// A fold that would have dropped an entry fails. VACUUM removes the entry, and
+/// another process inserts one with its TID: a later fold of the first process
+/// does not take it for the one that was to be dropped.
+#[test]
+fn what_a_failed_fold_was_to_drop_is_forgotten() {
+    let (victim, none) = (1 << 40 | 1, HashSet::new());
+    for call in 1.. {
+        // More to a leaf than is asked about in full, and a full delta area.
+        let mut lab = Lab::build(512, 90, Choice::Auto, &long_line());
+        for (i, tid) in [1, victim, 2, 3].into_iter().enumerate() {
+            lab.insert(p(8001 + i as u64 * 16, tid));
+        }
+        let (store, dead) = (lab.store.clone(), HashSet::from([victim]));
+        let heap = |dead| LinePointers {
+            store: &store,
+            dead,
+        };
+        let tree = Tree::new(&store, &lab.router);
+        let failed = fail(&store, (call, Failure::Returned), || {
+            let pos = p(7990, 4);
+            tree.insert(pos, FILL, &mut lab.scratch, &mut heap(&dead))
+        });
+        if failed.is_none() {
+            break;
+        }
+        let mut other = Lab::over(store.clone(), lab.set.clone());
+        other.delete(&dead);
+        other.insert(p(8020, victim));
+        for i in 0..8 {
+            other.insert(p(8022 + i * 16, 10 + i));
+        }
+        lab.set = other.set;
+        for i in 0..8 {
+            let pos = p(8024 + i * 16, 20 + i);
+            lab.set.insert(pos);
+            tree.insert(pos, FILL, &mut lab.scratch, &mut heap(&none))
+                .unwrap();
+        }
+        lab.verify();
+    }
 }
 
 /// Errors pile up in one session: it leaves splits unfinished and pages unused,

@@ -15,9 +15,9 @@ pub(super) const FAILURES: [Failure; 2] = [Failure::Returned, Failure::Unwinding
 const NO_FAULT: Fault = (u64::MAX, Failure::Returned);
 
 /// A heap that cannot always be read.
-struct LinePointers<'a> {
-    store: &'a SimStore,
-    dead: &'a HashSet<Tid>,
+pub(super) struct LinePointers<'a> {
+    pub(super) store: &'a SimStore,
+    pub(super) dead: &'a HashSet<Tid>,
 }
 
 impl Liveness for LinePointers<'_> {
@@ -105,6 +105,10 @@ impl Session {
         }
         let least = if failed.is_some() { &before } else { &after };
         self.lab.set = survey(store, &self.dead, least, &after);
+        if let (Step::Delete(dead), None) = (step, failed) {
+            // Their line pointers are unused from here on.
+            self.dead.retain(|tid| !dead.contains(tid));
+        }
         failed.is_some()
     }
 

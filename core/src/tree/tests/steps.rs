@@ -71,20 +71,31 @@ pub(super) fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
     let mut source = Source::new(keys[rng.index(5)], Rows::Heap(30), rng.word());
     source.arrived = 5000;
     let mut set = set.clone();
+    // TIDs that a VACUUM has made free.
+    let mut unused = Vec::new();
     let mut steps = Vec::new();
     for _ in 0..n {
         let step = match rng.below(80) {
             0 => {
                 let part = 1 + rng.below(8);
                 let dead = set.iter().filter(|_| !rng.once_in(part));
-                Step::Delete(dead.map(|pos| pos.tid).collect())
+                let dead: Vec<Tid> = dead.map(|pos| pos.tid).collect();
+                unused.extend(&dead);
+                Step::Delete(dead.into_iter().collect())
             }
             1 => Step::Scavenge,
             2 => Step::Publish(Choice::Auto),
-            _ => match source.fresh(1, &set).first() {
-                Some(pos) => Step::Insert(*pos),
-                None => continue,
-            },
+            _ => {
+                let Some(mut pos) = source.fresh(1, &set).pop() else {
+                    continue;
+                };
+                if rng.once_in(2)
+                    && let Some(tid) = unused.pop()
+                {
+                    pos.tid = tid;
+                }
+                Step::Insert(pos)
+            }
         };
         step.note(&mut set);
         steps.push(step);
