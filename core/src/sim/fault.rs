@@ -17,7 +17,8 @@ pub enum Failure {
     Unwinding,
 }
 
-/// The call that is to fail.
+/// The call of an actor that is to fail.
+#[derive(Clone, Copy)]
 pub(super) struct Fault {
     /// Calls up to that one, itself included.
     left: u64,
@@ -25,18 +26,18 @@ pub(super) struct Fault {
 }
 
 impl SimStore {
-    /// Makes call number `n` from here, counted from 1, fail. Nothing has
-    /// happened when it does, but that [`allocate`] may have lost the page.
+    /// Makes this actor's call number `n` from here, counted from 1, fail. Nothing
+    /// has happened when it does, but that [`allocate`] may have lost the page.
     ///
     /// [`allocate`]: crate::store::PageStore::allocate
     pub fn fail_call(&self, n: u64, failure: Failure) {
-        self.world().fault = Some(Fault { left: n, failure });
+        self.world().faults[self.actor] = Some(Fault { left: n, failure });
     }
 
-    /// Lets all calls succeed from here. Returns whether the one that was to
-    /// fail has not come.
+    /// Lets all calls of this actor succeed from here. Returns whether the one
+    /// that was to fail has not come.
     pub fn forgive(&self) -> bool {
-        self.world().fault.take().is_some()
+        self.world().faults[self.actor].take().is_some()
     }
 
     /// Counts a call, and fails the one that is to. For what stands beside the
@@ -46,7 +47,7 @@ impl SimStore {
     /// [`FAULT`].
     pub fn call(&self) -> Result<()> {
         let mut world = self.world();
-        let Some(fault) = &mut world.fault else {
+        let Some(fault) = &mut world.faults[self.actor] else {
             return Ok(());
         };
         fault.left = fault.left.saturating_sub(1);
@@ -54,7 +55,7 @@ impl SimStore {
             return Ok(());
         }
         let failure = fault.failure;
-        world.fault = None;
+        world.faults[self.actor] = None;
         drop(world);
         match failure {
             Failure::Returned => Err(FAULT),

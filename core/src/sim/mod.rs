@@ -141,10 +141,18 @@ impl SimStore {
         }
     }
 
-    /// Lets other actors run.
-    fn yield_turn(&self) {
+    /// Lets other actors run: a point where this one may have to wait for
+    /// something that is not of this store.
+    pub fn yield_turn(&self) {
         if let Some(scheduler) = &self.scheduler {
             scheduler.switch(self.actor);
+        }
+    }
+
+    /// Leaves the next turns to other actors, as far as they can run.
+    pub fn sleep(&self, turns: u64) {
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.sleep(self.actor, turns);
         }
     }
 

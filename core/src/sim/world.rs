@@ -29,7 +29,6 @@ pub(super) struct World {
     pub free: Vec<Block>,
     pub commits: u64,
     pub stop_after: Option<u64>,
-    pub fault: Option<Fault>,
     /// Locks taken so far, and how many there may be.
     pub locks: u64,
     pub most_locks: u64,
@@ -38,22 +37,32 @@ pub(super) struct World {
     pub damaged: bool,
     /// Blocks that each actor has locked, with whether exclusively.
     pub held: Vec<Vec<(Block, bool)>>,
+    /// Which call of each actor is to fail.
+    pub faults: Vec<Option<Fault>>,
 }
 
 impl World {
     /// A world of one actor.
     pub(super) fn new(pages: Vec<SimPage>) -> Self {
-        Self {
+        let mut world = Self {
             pages,
             free: Vec::new(),
             commits: 0,
             stop_after: None,
-            fault: None,
             locks: 0,
             most_locks: u64::MAX,
             damaged: false,
-            held: vec![Vec::new()],
-        }
+            held: Vec::new(),
+            faults: Vec::new(),
+        };
+        world.set_actors(1);
+        world
+    }
+
+    /// Gives each of `n` actors a clean slate.
+    pub(super) fn set_actors(&mut self, n: usize) {
+        self.held = vec![Vec::new(); n];
+        self.faults = vec![None; n];
     }
 
     /// Whether the store has crashed.
