@@ -4,6 +4,7 @@
 //! fresh seeds of the simulations, `OMEN_SIM_SEED` for one seed alone. What
 //! fails prints its seed.
 
+mod actors;
 mod crash;
 mod damage;
 mod directed;
