@@ -1,5 +1,6 @@
 //! A page store in memory for tests: it can stop after any record, as a crash
-//! would, and run several actors in an order that a seed decides.
+//! would, fail at any call, as PostgreSQL may, and run several actors in an order
+//! that a seed decides.
 //!
 //! Locks, pins and records behave as PostgreSQL's: a page has readers or one
 //! writer, a cleanup lock waits for all other pins, a record applies to all its
@@ -8,75 +9,28 @@
 //! changing a page outside of a record, links to pages that do not exist) is a
 //! panic, and so is a deadlock.
 
+mod fault;
+mod guard;
 mod random;
+mod record;
 mod schedule;
 mod source;
+mod world;
 
+pub use fault::{FAULT, Failure};
+pub use guard::{SimGuard, SimPin};
 pub use random::Rng;
+pub use record::SimRecord;
 pub use schedule::{Actor, run_actors};
 pub use source::{ALL_KEYS, ALL_ROWS, Keys, Lanes, Rows, Source};
 
 use crate::error::{Error, Result};
 use crate::key::Block;
-use crate::page::{self, Kind};
-use crate::store::{
-    Edit, Image, PageGuard, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record,
-};
+use crate::page;
+use crate::store::{Edit, Image, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, Record};
 use schedule::Scheduler;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-#[derive(Clone)]
-struct SimPage {
-    bytes: Arc<Vec<u8>>,
-    readers: u32,
-    writer: bool,
-    pins: u32,
-}
-
-struct World {
-    pages: Vec<SimPage>,
-    free: Vec<Block>,
-    commits: u64,
-    stop_after: Option<u64>,
-    /// Locks taken so far, and how many there may be.
-    locks: u64,
-    most_locks: u64,
-    /// Whether pages were changed behind the back of the tree: then pointers
-    /// may lead anywhere, and the order of locks with them.
-    damaged: bool,
-    /// Blocks that each actor has locked, with whether exclusively.
-    held: Vec<Vec<(Block, bool)>>,
-}
-
-impl World {
-    /// Waiting for a page is allowed with locks in hand if it is the right
-    /// sibling of one of them, on a level above all of them, or the meta page.
-    fn check_order(&self, actor: usize, block: Block) {
-        let header = |block: Block| {
-            let page = self.pages.get(block as usize)?;
-            page::header(&page.bytes, block)
-                .ok()
-                .filter(|h| h.kind != Kind::New)
-        };
-        let Some(wanted) = header(block) else { return };
-        let in_order = wanted.kind == Kind::Meta
-            || self.held[actor]
-                .iter()
-                .filter_map(|(held, _)| header(*held))
-                .all(|held| {
-                    wanted.level > held.level
-                        || self.held[actor].iter().any(|(b, _)| {
-                            header(*b).is_some_and(|h| h.right == block && h.level == wanted.level)
-                        }) && wanted.level == held.level
-                });
-        let held = &self.held[actor];
-        assert!(
-            in_order,
-            "waits for page {block}, {wanted:?}, with locks on {held:?}"
-        );
-    }
-}
+use world::{SimPage, World};
 
 /// The store. Clones share the pages; each belongs to one actor.
 #[derive(Clone)]
@@ -91,16 +45,10 @@ impl SimStore {
     /// An empty store for one actor.
     #[must_use]
     pub fn new(page_size: usize) -> Self {
-        let world = World {
-            pages: Vec::new(),
-            free: Vec::new(),
-            commits: 0,
-            stop_after: None,
-            locks: 0,
-            most_locks: u64::MAX,
-            damaged: false,
-            held: vec![Vec::new()],
-        };
+        Self::over(World::new(Vec::new()), page_size)
+    }
+
+    fn over(world: World, page_size: usize) -> Self {
         Self {
             world: Arc::new(Mutex::new(world)),
             scheduler: None,
@@ -149,23 +97,30 @@ impl SimStore {
     /// and pins gone, the list of free pages lost.
     #[must_use]
     pub fn recover(&self) -> Self {
-        let fresh = Self::new(self.page_size);
-        let pages = self
-            .world()
-            .pages
-            .iter()
-            .map(|page| page.bytes.clone())
-            .collect::<Vec<_>>();
-        fresh.world().pages = pages
-            .into_iter()
-            .map(|bytes| SimPage {
-                bytes,
-                readers: 0,
-                writer: false,
-                pins: 0,
-            })
-            .collect();
-        fresh
+        let world = self.world();
+        let pages = world.pages.iter().map(|page| page.bytes.clone());
+        let pages = pages.map(SimPage::new).collect();
+        Self::over(World::new(pages), self.page_size)
+    }
+
+    /// The store as it is, for one actor.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = self.recover();
+        copy.world().free.clone_from(&self.world().free);
+        copy
+    }
+
+    /// Free pages that [`PageStore::allocate`] would hand out before it makes a
+    /// new one.
+    #[must_use]
+    pub fn known_free(&self) -> usize {
+        let world = self.world();
+        let reusable = |block: &&Block| {
+            let page = world.pages.get(**block as usize);
+            page.is_some_and(|page| page::header(&page.bytes, **block).is_ok_and(|h| h.reusable()))
+        };
+        world.free.iter().filter(reusable).count()
     }
 
     /// The bytes of a page, whatever locks it has.
@@ -186,22 +141,26 @@ impl SimStore {
         }
     }
 
-    /// Lets other actors run.
-    fn yield_turn(&self) {
+    /// Lets other actors run: a point where this one may have to wait for
+    /// something that is not of this store.
+    pub fn yield_turn(&self) {
         if let Some(scheduler) = &self.scheduler {
             scheduler.switch(self.actor);
         }
     }
 
-    fn stopped(world: &World) -> bool {
-        world.stop_after.is_some_and(|stop| world.commits >= stop)
+    /// Leaves the next turns to other actors, as far as they can run.
+    pub fn sleep(&self, turns: u64) {
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.sleep(self.actor, turns);
+        }
     }
 
     fn acquire(&self, block: Block, mode: Mode) -> Result<Option<SimGuard>> {
         self.yield_turn();
         loop {
             let mut world = self.world();
-            if Self::stopped(&world) {
+            if world.stopped() {
                 return Err(Error::Stopped);
             }
             world.locks += 1;
@@ -248,12 +207,7 @@ impl SimStore {
                 }
                 let bytes = page.bytes.clone();
                 world.held[self.actor].push((block, exclusive));
-                return Ok(Some(SimGuard {
-                    store: self.clone(),
-                    block,
-                    exclusive,
-                    bytes,
-                }));
+                return Ok(Some(SimGuard::new(self, block, exclusive, bytes)));
             }
             if conditional {
                 return Ok(None);
@@ -264,6 +218,34 @@ impl SimStore {
                 None => panic!("the only actor waits for a lock on page {block}"),
             }
         }
+    }
+
+    /// Locks a free page, or adds one.
+    fn take_page(&self) -> Result<SimGuard> {
+        loop {
+            let Some(block) = self.world().free.pop() else {
+                break;
+            };
+            if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
+                && page::header(&guard, block)?.reusable()
+            {
+                return Ok(guard);
+            }
+        }
+        let mut world = self.world();
+        if world.stopped() {
+            return Err(Error::Stopped);
+        }
+        let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
+        let bytes = Arc::new(vec![0; self.page_size]);
+        world.pages.push(SimPage {
+            writer: true,
+            pins: 1,
+            ..SimPage::new(bytes.clone())
+        });
+        world.held[self.actor].push((block, true));
+        drop(world);
+        Ok(SimGuard::new(self, block, true, bytes))
     }
 
     fn release(&self, block: Block, exclusive: bool, keep_pin: bool) {
@@ -295,128 +277,6 @@ enum Mode {
     TryExclusive,
 }
 
-/// A locked page.
-pub struct SimGuard {
-    store: SimStore,
-    block: Block,
-    exclusive: bool,
-    bytes: Arc<Vec<u8>>,
-}
-
-impl Deref for SimGuard {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for SimGuard {
-    fn drop(&mut self) {
-        self.store.release(self.block, self.exclusive, false);
-    }
-}
-
-impl PageGuard for SimGuard {
-    type Pin = SimPin;
-
-    fn block(&self) -> Block {
-        self.block
-    }
-
-    fn into_pin(self) -> SimPin {
-        let pin = SimPin {
-            store: self.store.clone(),
-            block: self.block,
-        };
-        self.store.release(self.block, self.exclusive, true);
-        // The pin of the guard is the pin's now.
-        core::mem::forget(self);
-        pin
-    }
-}
-
-/// A pin without a lock.
-pub struct SimPin {
-    store: SimStore,
-    block: Block,
-}
-
-impl Drop for SimPin {
-    fn drop(&mut self) {
-        if let Some(page) = self.store.world().pages.get_mut(self.block as usize) {
-            page.pins -= 1;
-        }
-        if let Some(scheduler) = &self.store.scheduler {
-            scheduler.unblock_all();
-        }
-    }
-}
-
-/// A record under construction.
-pub struct SimRecord {
-    store: SimStore,
-    images: Vec<(Block, Image, Vec<u8>)>,
-}
-
-impl Record for SimRecord {
-    type Exclusive = SimGuard;
-
-    fn register(&mut self, page: &SimGuard, image: Image) -> Result<usize> {
-        assert!(
-            page.exclusive,
-            "page {} is not exclusively locked",
-            page.block
-        );
-        assert!(
-            self.images.len() < RECORD_PAGES,
-            "too many pages in a record"
-        );
-        assert!(
-            self.images.iter().all(|(b, ..)| *b != page.block),
-            "registered twice"
-        );
-        let bytes = self.store.bytes(page.block).unwrap_or_default();
-        self.images.push((page.block, image, bytes));
-        Ok(self.images.len() - 1)
-    }
-
-    fn image(&mut self, index: usize) -> &mut [u8] {
-        &mut self.images[index].2
-    }
-
-    fn commit(self) -> Result<()> {
-        let mut world = self.store.world();
-        if SimStore::stopped(&world) {
-            return Err(Error::Stopped);
-        }
-        for (block, mode, mut bytes) in self.images {
-            let known = world.held[self.store.actor]
-                .iter()
-                .any(|(b, e)| *b == block && *e);
-            assert!(
-                known,
-                "page {block} was unlocked before its record was committed"
-            );
-            let header = page::header(&bytes, block).expect("a record writes a sound page");
-            // Generic WAL zeroes the hole.
-            if header.kind != Kind::New {
-                bytes[header.lower..header.upper].fill(0);
-            }
-            let old = page::header(&world.pages[block as usize].bytes, block);
-            let unknown = old.is_ok_and(|h| h.reusable());
-            assert!(
-                !unknown || mode == Image::Full,
-                "page {block} is new to recovery, and not logged in full"
-            );
-            world.pages[block as usize].bytes = Arc::new(bytes);
-        }
-        world.commits += 1;
-        drop(world);
-        Ok(())
-    }
-}
-
 impl PageStore for SimStore {
     type Pin = SimPin;
     type Shared = SimGuard;
@@ -428,14 +288,17 @@ impl PageStore for SimStore {
     }
 
     fn pages(&self) -> Result<Block> {
+        self.call()?;
         Ok(Block::try_from(self.world().pages.len()).unwrap_or(Block::MAX))
     }
 
     fn read(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Share)
     }
 
     fn write(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Exclusive)
     }
 
@@ -444,48 +307,25 @@ impl PageStore for SimStore {
     }
 
     fn write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::Cleanup)
     }
 
     fn try_write_cleanup(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::TryCleanup)
     }
 
     fn allocate(&self) -> Result<SimGuard> {
-        loop {
-            let Some(block) = self.world().free.pop() else {
-                break;
-            };
-            if let Some(guard) = self.acquire(block, Mode::TryExclusive)?
-                && page::header(&guard, block)?.reusable()
-            {
-                return Ok(guard);
-            }
-        }
-        let mut world = self.world();
-        if Self::stopped(&world) {
-            return Err(Error::Stopped);
-        }
-        let block = Block::try_from(world.pages.len()).unwrap_or(Block::MAX);
-        let bytes = Arc::new(vec![0; self.page_size]);
-        let page = SimPage {
-            bytes: bytes.clone(),
-            readers: 0,
-            writer: true,
-            pins: 1,
-        };
-        world.pages.push(page);
-        world.held[self.actor].push((block, true));
-        drop(world);
-        Ok(SimGuard {
-            store: self.clone(),
-            block,
-            exclusive: true,
-            bytes,
-        })
+        self.call()?;
+        let page = self.take_page()?;
+        // The map of free pages does not name it any more, or it is new.
+        self.call()?;
+        Ok(page)
     }
 
     fn note_free(&self, block: Block) -> Result<()> {
+        self.call()?;
         let mut world = self.world();
         if !world.free.contains(&block) {
             world.free.push(block);
@@ -494,10 +334,8 @@ impl PageStore for SimStore {
     }
 
     fn begin(&self) -> Result<SimRecord> {
-        Ok(SimRecord {
-            store: self.clone(),
-            images: Vec::new(),
-        })
+        self.call()?;
+        Ok(SimRecord::new(self))
     }
 
     fn amend(&self, page: &mut SimGuard, edits: &[Edit<'_>]) -> Result<()> {
@@ -505,8 +343,9 @@ impl PageStore for SimStore {
         if edits.len() > RECORD_EDITS || bytes > RECORD_EDIT_BYTES {
             return Err(Error::Full);
         }
-        let mut record = self.begin()?;
-        let index = record.register(page, Image::Delta)?;
+        self.call()?;
+        let mut record = SimRecord::new(self);
+        let index = record.add(page, Image::Delta);
         let image = record.image(index);
         let hole = page::header(image, page.block)?;
         for edit in edits {
@@ -523,14 +362,15 @@ impl PageStore for SimStore {
             "page {} has unlogged bytes from its hole",
             page.block
         );
-        record.commit()?;
+        record.apply()?;
         page.bytes = Arc::new(self.bytes(page.block).unwrap_or_default());
         Ok(())
     }
 
     fn breathe(&self) -> Result<()> {
+        self.call()?;
         self.yield_turn();
-        if Self::stopped(&self.world()) {
+        if self.world().stopped() {
             Err(Error::Stopped)
         } else {
             Ok(())
@@ -552,12 +392,7 @@ impl crate::tree::PageSink for SimSink {
         assert!(index <= world.pages.len(), "pages are written in order");
         let bytes = Arc::new(page.to_vec());
         if index == world.pages.len() {
-            world.pages.push(SimPage {
-                bytes,
-                readers: 0,
-                writer: false,
-                pins: 0,
-            });
+            world.pages.push(SimPage::new(bytes));
         } else {
             world.pages[index].bytes = bytes;
         }

@@ -12,6 +12,8 @@ enum State {
 
 struct Turn {
     states: Vec<State>,
+    /// Turns that each actor leaves to the others.
+    asleep: Vec<u64>,
     current: usize,
     rng: Rng,
     failed: bool,
@@ -29,9 +31,20 @@ impl Scheduler {
     }
 
     fn pass_on(&self, turn: &mut Turn) {
-        let ready: Vec<usize> = (0..turn.states.len())
+        let mut ready: Vec<usize> = (0..turn.states.len())
             .filter(|&actor| turn.states[actor] == State::Ready)
             .collect();
+        let awake: Vec<usize> = ready
+            .iter()
+            .copied()
+            .filter(|&actor| turn.asleep[actor] == 0)
+            .collect();
+        for turns in &mut turn.asleep {
+            *turns = turns.saturating_sub(1);
+        }
+        if !awake.is_empty() {
+            ready = awake;
+        }
         if ready.is_empty() {
             // Nobody can run: all are done, or they wait for each other.
             turn.failed |= turn.states.contains(&State::Blocked);
@@ -64,6 +77,11 @@ impl Scheduler {
         let mut turn = self.turn();
         self.pass_on(&mut turn);
         self.wait(actor, turn);
+    }
+
+    /// The actor falls behind the others.
+    pub(super) fn sleep(&self, actor: usize, turns: u64) {
+        self.turn().asleep[actor] = turns;
     }
 
     /// The actor cannot go on before somebody releases a lock or a pin.
@@ -116,6 +134,7 @@ pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
     let current = rng.index(n);
     let turn = Turn {
         states: vec![State::Ready; n],
+        asleep: vec![0; n],
         current,
         rng,
         failed: false,
@@ -124,7 +143,7 @@ pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
         turn: Mutex::new(turn),
         wake: (0..n).map(|_| Condvar::new()).collect(),
     });
-    store.world().held = vec![Vec::new(); n];
+    store.world().set_actors(n);
     std::thread::scope(|scope| {
         for (actor, work) in actors.into_iter().enumerate() {
             let scheduler = scheduler.clone();
@@ -138,5 +157,5 @@ pub fn run_actors(store: &SimStore, seed: u64, actors: Vec<Actor<'_>>) {
             });
         }
     });
-    store.world().held = vec![Vec::new()];
+    store.world().set_actors(1);
 }

@@ -32,6 +32,7 @@ pub struct Counters {
 }
 
 /// A process's map of an index.
+#[derive(Clone)]
 pub struct Router<const V: usize> {
     /// Level of the pages that are routed to: 0, leaves.
     level: u8,

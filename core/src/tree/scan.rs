@@ -152,7 +152,8 @@ impl<P, const V: usize> Scan<P, V> {
     /// until the scan moves to another batch.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::OutOfMemory`].
+    /// [`Error::Corrupt`], [`Error::OutOfMemory`], what reading pages can raise.
+    /// No pin is kept then, and the scan has to be restarted.
     pub fn next<S: PageStore<Pin = P>>(
         &mut self,
         tree: &Tree<'_, S, V>,

@@ -119,10 +119,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 None => break,
             }
         }
-        if stats.freed > 0 {
-            self.shrink(scratch, pause, stats)?;
-        }
-        Ok(())
+        // Also if nothing was merged: the VACUUM before may have been cancelled
+        // when it came to this.
+        self.shrink(scratch, pause, stats)
     }
 
     /// Looks at every page of the index: finds free pages again that the store
@@ -171,7 +170,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
 
     /// Trains a new model if the leaves have changed so much that the old one
     /// is out of date, and publishes it. Returns whether it did. `leaves` is
-    /// their present number.
+    /// their present number. Comes after [`Tree::scavenge`]: a chain that an
+    /// error has cut short bears the version of the next model.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], or what reading and writing pages can raise.

@@ -1,81 +1,20 @@
 //! A crash after every record of a run: what recovery finds is sound, lacks
 //! nothing that was completed, and can be worked on.
 
+use super::steps::{Step, steps};
 use super::*;
 use crate::page::{self, Kind, read_pos};
 use crate::sim::{Keys, Rng};
-
-/// What a run does, the same each time.
-#[derive(Clone)]
-enum Step {
-    Insert(Pos<1>),
-    Delete(HashSet<Tid>),
-    Scavenge,
-    Refresh,
-}
-
-fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
-    let mut rng = Rng::new(seed);
-    let keys = [
-        Keys::Random,
-        Keys::Serial,
-        Keys::Gaps,
-        Keys::Thousand,
-        Keys::Descending,
-    ];
-    let mut source = Source::new(keys[rng.index(5)], Rows::Heap(30), rng.word());
-    source.arrived = 5000;
-    let mut set = set.clone();
-    let mut steps = Vec::new();
-    for _ in 0..n {
-        match rng.below(80) {
-            0 => {
-                let part = 1 + rng.below(8);
-                let dead = set.iter().filter(|_| !rng.once_in(part)).map(|pos| pos.tid);
-                let dead: HashSet<Tid> = dead.collect();
-                set.retain(|pos| !dead.contains(&pos.tid));
-                steps.push(Step::Delete(dead));
-            }
-            1 => steps.push(Step::Scavenge),
-            // As VACUUM does: free what is lost, then publish.
-            2 => steps.extend([Step::Scavenge, Step::Refresh]),
-            _ => {
-                for pos in source.fresh(1, &set) {
-                    set.insert(pos);
-                    steps.push(Step::Insert(pos));
-                }
-            }
-        }
-    }
-    steps
-}
 
 /// Runs until the store stops. `lab.set` is then what was completed. Returns
 /// the step that was in flight.
 fn run_until_stop(lab: &mut Lab<1>, steps: &[Step]) -> Option<Step> {
     for step in steps {
-        let done = match step {
-            Step::Insert(pos) => lab.try_insert(*pos),
-            Step::Delete(dead) => lab.try_delete(dead).map(|_| ()),
-            Step::Scavenge => lab.tree().scavenge(&mut || Ok(())).map(|_| ()),
-            Step::Refresh => {
-                let leaves = lab.tree().meta().map(|meta| meta.model_leaves);
-                leaves
-                    .and_then(|n| lab.tree().refresh_model(Choice::Auto, n * 2 + 2))
-                    .map(|_| ())
-            }
-        };
-        match done {
-            Ok(()) => {}
+        let tree = Tree::new(&lab.store, &lab.router);
+        match step.run(&tree, lab.fill, &mut lab.scratch, &mut NoDead) {
+            Ok(()) => step.note(&mut lab.set),
             Err(Error::Stopped) => return Some(step.clone()),
             Err(error) => panic!("{error}"),
-        }
-        match step {
-            Step::Insert(pos) => {
-                lab.set.insert(*pos);
-            }
-            Step::Delete(dead) => lab.set.retain(|pos| !dead.contains(&pos.tid)),
-            Step::Scavenge | Step::Refresh => {}
         }
     }
     None
@@ -103,7 +42,7 @@ fn recover(lab: &Lab<1>, in_flight: Option<&Step>) -> (Lab<1>, CheckReport) {
 }
 
 /// The range of a page whose split is not finished.
-fn incomplete(store: &SimStore) -> Option<(Pos<1>, Pos<1>)> {
+pub(super) fn incomplete(store: &SimStore) -> Option<(Pos<1>, Pos<1>)> {
     (1..store.pages().unwrap()).find_map(|block| {
         let page = store.bytes(block)?;
         let header = page::header(&page, block).unwrap();
@@ -115,18 +54,19 @@ fn incomplete(store: &SimStore) -> Option<(Pos<1>, Pos<1>)> {
     })
 }
 
+/// A position in a range, if one is found at the first try.
+pub(super) fn between(low: Pos<1>, high: Pos<1>, rng: &mut Rng) -> Option<Pos<1>> {
+    let keys = (high.vals[0] - low.vals[0]).saturating_add(1);
+    let pos = p(low.vals[0] + rng.below(keys), rng.below(1 << 47));
+    (low <= pos && pos < high).then_some(pos)
+}
+
 /// Inserts into the range of unfinished splits until there are none.
 fn finish_splits(lab: &mut Lab<1>, rng: &mut Rng) {
     let mut inserted = 0;
     while let Some((low, high)) = incomplete(&lab.store) {
         for _ in 0..8 {
-            let vals = [low.vals[0] + rng.below((high.vals[0] - low.vals[0]).saturating_add(1))];
-            let pos = Pos {
-                rank: 0,
-                vals,
-                tid: rng.below(1 << 47),
-            };
-            if low <= pos && pos < high {
+            if let Some(pos) = between(low, high, rng) {
                 lab.insert(pos);
             }
         }
@@ -203,7 +143,7 @@ fn recovery_finds_all_that_was_completed() {
 
 /// Appends until one that makes a new root above `level`: parent, grandparent
 /// and root are full at once. Returns the tree before that append, and it.
-fn before_root_splits(level: u8, descending: bool) -> (Lab<1>, Pos<1>) {
+pub(super) fn before_root_splits(level: u8, descending: bool) -> (Lab<1>, Pos<1>) {
     let mut lab = Lab::<1>::build(512, 100, Choice::Auto, &[]);
     lab.fill = InsertOptions { fillfactor: 100 };
     for i in 0..1_000_000_u64 {

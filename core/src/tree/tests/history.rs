@@ -3,36 +3,56 @@
 use super::*;
 use std::collections::BTreeMap;
 
-/// The times of an entry; `u64::MAX` is never.
+/// The times of a row and its entry; `u64::MAX` is never.
 #[derive(Clone, Copy, Debug)]
 struct Life {
+    /// Its insert began.
+    begun: u64,
     /// Its insert returned.
     done: u64,
-    /// A bulk delete that names it began.
-    named: u64,
-    /// That bulk delete returned.
+    /// Its row was dead to everybody: its line pointer said so, its insert failed,
+    /// or a bulk delete that names it began. The entry may be dropped from here.
+    dead: u64,
+    /// A bulk delete that names it returned: the TID may be used again.
     gone: u64,
 }
 
 const NEVER: u64 = u64::MAX;
 
-/// The lives of all entries.
+impl Life {
+    fn begun_at(begun: u64) -> Self {
+        Self {
+            begun,
+            done: NEVER,
+            dead: NEVER,
+            gone: NEVER,
+        }
+    }
+
+    /// Its insert is going on.
+    fn in_flight(&self) -> bool {
+        self.done == NEVER && self.dead == NEVER
+    }
+}
+
+/// The lives of all entries, one after the other: a TID is used again.
 #[derive(Default)]
 pub(super) struct History<const V: usize> {
     clock: u64,
-    lives: BTreeMap<Pos<V>, Life>,
+    lives: BTreeMap<Pos<V>, Vec<Life>>,
+    /// Line pointers that are dead.
+    dead: HashSet<Tid>,
+    /// Line pointers that are unused, each with the last entry that it had.
+    unused: BTreeMap<Tid, Pos<V>>,
 }
 
 impl<const V: usize> History<V> {
     pub(super) fn of(set: &BTreeSet<Pos<V>>) -> Self {
-        let life = Life {
-            done: 0,
-            named: NEVER,
-            gone: NEVER,
-        };
+        let mut life = Life::begun_at(0);
+        life.done = 0;
         Self {
-            clock: 0,
-            lives: set.iter().map(|pos| (*pos, life)).collect(),
+            lives: set.iter().map(|pos| (*pos, vec![life])).collect(),
+            ..Self::default()
         }
     }
 
@@ -41,58 +61,112 @@ impl<const V: usize> History<V> {
         self.clock
     }
 
+    fn life(&mut self, pos: &Pos<V>) -> &mut Life {
+        self.lives.get_mut(pos).and_then(|l| l.last_mut()).unwrap()
+    }
+
     pub(super) fn insert_begins(&mut self, pos: Pos<V>) {
-        self.now();
-        let life = Life {
-            done: NEVER,
-            named: NEVER,
-            gone: NEVER,
-        };
-        assert!(
-            self.lives.insert(pos, life).is_none(),
-            "the test inserts an entry twice"
-        );
+        let life = Life::begun_at(self.now());
+        let lives = self.lives.entry(pos).or_default();
+        let over = lives.last().is_none_or(|last| last.gone != NEVER);
+        assert!(over, "the test inserts an entry twice");
+        lives.push(life);
     }
 
     pub(super) fn insert_returned(&mut self, pos: Pos<V>) {
         let now = self.now();
-        self.lives.get_mut(&pos).unwrap().done = now;
+        self.life(&pos).done = now;
     }
 
-    /// Names those entries in the index that `choose` takes.
+    /// An insert failed: the entry may be there, but its row is dead.
+    pub(super) fn insert_failed(&mut self, pos: Pos<V>) {
+        let now = self.now();
+        self.life(&pos).dead = now;
+        self.dead.insert(pos.tid);
+    }
+
+    /// A row dies, if it is there.
+    pub(super) fn dies(&mut self, pos: &Pos<V>) {
+        let now = self.now();
+        let life = self.life(pos);
+        if life.done != NEVER && life.dead == NEVER {
+            life.dead = now;
+            self.dead.insert(pos.tid);
+        }
+    }
+
+    /// Whether a line pointer is dead, of which the index has an entry.
+    pub(super) fn is_dead(&self, tid: Tid) -> bool {
+        assert!(
+            !self.unused.contains_key(&tid),
+            "a bulk delete has returned and left an entry of {tid}"
+        );
+        self.dead.contains(&tid)
+    }
+
+    /// Takes an unused line pointer, if there is one.
+    pub(super) fn reuse(&mut self) -> Option<Pos<V>> {
+        self.unused.pop_first().map(|(_, pos)| pos)
+    }
+
+    /// Names those entries in the index that `choose` takes, which is told whether
+    /// their rows are dead. From here on they are.
     pub(super) fn delete_begins(
         &mut self,
-        mut choose: impl FnMut(&Pos<V>) -> bool,
+        mut choose: impl FnMut(&Pos<V>, bool) -> bool,
     ) -> HashSet<Tid> {
         let now = self.now();
-        let mut dead = HashSet::new();
-        for (pos, life) in &mut self.lives {
-            if life.done < now && life.named == NEVER && choose(pos) {
-                life.named = now;
-                dead.insert(pos.tid);
+        let mut named = HashSet::new();
+        for (pos, lives) in &mut self.lives {
+            let Some(life) = lives.last_mut() else {
+                continue;
+            };
+            if !life.in_flight() && life.gone == NEVER && choose(pos, life.dead != NEVER) {
+                life.dead = life.dead.min(now);
+                named.insert(pos.tid);
             }
         }
-        dead
+        self.dead.extend(&named);
+        named
     }
 
-    pub(super) fn delete_returned(&mut self, dead: &HashSet<Tid>) {
+    pub(super) fn delete_returned(&mut self, named: &HashSet<Tid>) {
         let now = self.now();
-        for (pos, life) in &mut self.lives {
-            if dead.contains(&pos.tid) && life.gone == NEVER {
+        for (pos, lives) in &mut self.lives {
+            let Some(life) = lives.last_mut() else {
+                continue;
+            };
+            if named.contains(&pos.tid) && life.gone == NEVER {
                 life.gone = now;
+                self.dead.remove(&pos.tid);
+                self.unused.insert(pos.tid, *pos);
             }
         }
     }
 
     /// Whether a bulk delete of this entry has returned.
     pub(super) fn is_gone(&self, pos: &Pos<V>) -> bool {
-        self.lives[pos].gone != NEVER
+        self.lives[pos]
+            .last()
+            .is_some_and(|life| life.gone != NEVER)
+    }
+
+    fn last_lives(&self) -> impl Iterator<Item = (&Pos<V>, &Life)> {
+        let lives = self.lives.iter();
+        lives.filter_map(|(pos, lives)| Some((pos, lives.last()?)))
     }
 
     /// What is in the index when nothing is going on.
     pub(super) fn present(&self) -> BTreeSet<Pos<V>> {
-        let present = self.lives.iter().filter(|(_, life)| life.named == NEVER);
+        let present = self.last_lives().filter(|(_, life)| life.dead == NEVER);
         present.map(|(pos, _)| *pos).collect()
+    }
+
+    /// What may be in the index besides: entries of dead rows.
+    pub(super) fn remains(&self) -> BTreeSet<Pos<V>> {
+        let remains = |life: &Life| life.dead != NEVER && life.gone == NEVER;
+        let remains = self.last_lives().filter(|(_, life)| remains(life));
+        remains.map(|(pos, _)| *pos).collect()
     }
 
     pub(super) fn key(&self, index: usize) -> Pos<V> {
@@ -124,7 +198,8 @@ enum Place<const V: usize> {
 pub(super) struct ScanLog<const V: usize> {
     intervals: Vec<Interval<V>>,
     begun: u64,
-    steps: Vec<(bool, Option<Pos<V>>)>,
+    /// When the scan took a step, forwards or not, and what it found.
+    steps: Vec<(u64, bool, Option<Pos<V>>)>,
 }
 
 impl<const V: usize> ScanLog<V> {
@@ -136,8 +211,8 @@ impl<const V: usize> ScanLog<V> {
         }
     }
 
-    pub(super) fn step(&mut self, forward: bool, found: Option<Pos<V>>) {
-        self.steps.push((forward, found));
+    pub(super) fn step(&mut self, now: u64, forward: bool, found: Option<Pos<V>>) {
+        self.steps.push((now, forward, found));
     }
 
     /// Every entry that lived through the scan was returned on each pass over
@@ -145,15 +220,14 @@ impl<const V: usize> ScanLog<V> {
     pub(super) fn verify(&self, history: &mut History<V>) {
         let end = history.now();
         let stable: BTreeSet<Pos<V>> = history
-            .lives
-            .iter()
-            .filter(|(_, life)| life.done < self.begun && life.named > end)
+            .last_lives()
+            .filter(|(_, life)| life.done < self.begun && life.dead > end)
             .map(|(pos, _)| *pos)
             .collect();
         // A scan begins at the end that its first step is from.
-        let backward = self.steps.first().is_some_and(|(forward, _)| !forward);
+        let backward = self.steps.first().is_some_and(|(_, forward, _)| !forward);
         let mut place = if backward { Place::End } else { Place::Start };
-        for (forward, found) in &self.steps {
+        for (now, forward, found) in &self.steps {
             let next = match found {
                 Some(pos) => Place::At(*pos),
                 None if *forward => Place::End,
@@ -177,11 +251,13 @@ impl<const V: usize> ScanLog<V> {
                     ordered,
                     "a scan went from {place:?} to {next:?}, forward: {forward}"
                 );
-                let life = history.lives.get(pos);
-                let life = life.unwrap_or_else(|| panic!("a scan made up {pos:?}"));
+                let lives = history.lives.get(pos);
+                let lives = lives.unwrap_or_else(|| panic!("a scan made up {pos:?}"));
                 assert!(
-                    life.gone > self.begun,
-                    "a scan returned {pos:?}, which was gone"
+                    lives
+                        .iter()
+                        .any(|life| life.begun < *now && life.gone > self.begun),
+                    "a scan returned {pos:?}, which was gone or had not come"
                 );
                 let wanted = self
                     .intervals

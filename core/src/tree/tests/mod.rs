@@ -4,16 +4,20 @@
 //! fresh seeds of the simulations, `OMEN_SIM_SEED` for one seed alone. What
 //! fails prints its seed.
 
+mod actors;
 mod checks;
 mod crash;
 mod damage;
 mod directed;
+mod faults;
 mod history;
 mod interleave;
 mod liveness;
 mod random_operations;
 mod scans;
+mod session;
 mod sizes;
+mod steps;
 
 use crate::Pos;
 use crate::key::Tid;

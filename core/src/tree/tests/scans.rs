@@ -38,7 +38,10 @@ pub(super) fn intervals<const V: usize>(ends: &[Pos<V>], rng: &mut Rng) -> Vec<I
     list
 }
 
-fn expected<const V: usize>(set: &BTreeSet<Pos<V>>, list: &[Interval<V>]) -> Vec<Pos<V>> {
+pub(super) fn expected<const V: usize>(
+    set: &BTreeSet<Pos<V>>,
+    list: &[Interval<V>],
+) -> Vec<Pos<V>> {
     let inside = |pos: &&Pos<V>| {
         list.iter()
             .any(|i| i.lo <= **pos && i.hi.is_none_or(|hi| **pos < hi))
@@ -173,7 +176,7 @@ fn scan_over_changes(seed: u64) {
             }
             let tree = Tree::new(&lab.store, &router);
             let found = scan.next(&tree, &list, forward, false).unwrap();
-            log.step(forward, found);
+            log.step(history.now(), forward, found);
             if found.is_none() && rng.once_in(2) {
                 break;
             }
@@ -205,7 +208,7 @@ fn change(lab: &mut Lab<1>, history: &mut History<1>, source: &mut Source, rng: 
             let (from, to) = (history.key(rng.index(999)), history.key(rng.index(999)));
             let part = 1 + rng.below(3);
             let dead =
-                history.delete_begins(|pos| (from..to).contains(pos) && !rng.once_in(part + 1));
+                history.delete_begins(|pos, _| (from..to).contains(pos) && !rng.once_in(part + 1));
             lab.delete(&dead);
             history.delete_returned(&dead);
         }

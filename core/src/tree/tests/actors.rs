@@ -1,0 +1,240 @@
+//! Who works on an index at once: inserters, scans and VACUUM, over one heap.
+
+use super::history::{History, ScanLog};
+use super::scans::intervals;
+use super::*;
+use crate::sim::{FAULT, Failure, Rng};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What was done.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) runs: AtomicU64,
+    pub(super) operations: AtomicU64,
+    /// Entries whose rows the heap said are dead.
+    pub(super) told: AtomicU64,
+    /// TIDs used again.
+    pub(super) reused: AtomicU64,
+    /// Calls that failed.
+    pub(super) failed: AtomicU64,
+}
+
+pub(super) fn count(tally: &AtomicU64) {
+    tally.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What the actors share beside the store.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) history: Arc<Mutex<History<1>>>,
+    pub(super) rows: Arc<AtomicU64>,
+    pub(super) tally: Arc<Tally>,
+    /// Rows die, the heap tells of it, and TIDs are used again.
+    pub(super) churn: bool,
+    /// Calls of the store fail.
+    pub(super) errors: bool,
+}
+
+impl Shared {
+    pub(super) fn history(&self) -> MutexGuard<'_, History<1>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An entry whose TID no other row has.
+    fn entry(&self, rng: &mut Rng, domain: u64, append: bool) -> Pos<1> {
+        let unused = if self.churn && rng.once_in(2) {
+            self.history().reuse()
+        } else {
+            None
+        };
+        if let Some(pos) = unused {
+            count(&self.tally.reused);
+            // Of the key that it was of before, or of another.
+            return [pos, p(rng.below(domain), pos.tid)][rng.index(2)];
+        }
+        let row = self.rows.fetch_add(1, Ordering::Relaxed);
+        let key = if append {
+            domain + row
+        } else {
+            rng.below(domain)
+        };
+        p(key, row << 16 | (1 + rng.below(3)))
+    }
+
+    /// A row dies: one that was there before, or some other.
+    fn kill(&self, rng: &mut Rng, before: Option<Pos<1>>) {
+        let mut history = self.history();
+        let any = history.key(rng.index(10_000));
+        let victim = before.filter(|_| rng.once_in(2)).unwrap_or(any);
+        if history.has(&victim) {
+            history.dies(&victim);
+        }
+    }
+
+    /// Lets one of an actor's next calls fail, if calls do.
+    fn let_fail(&self, store: &SimStore, rng: &mut Rng, calls: u64) {
+        if self.errors && rng.once_in(4) {
+            store.fail_call(1 + rng.below(calls), Failure::Returned);
+        }
+    }
+
+    /// What came of it; `None`: a call failed.
+    fn outcome<T>(&self, store: &SimStore, result: Result<T>) -> Option<T> {
+        store.forgive();
+        match result {
+            Ok(value) => Some(value),
+            Err(FAULT) => {
+                count(&self.tally.failed);
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A heap that tells of some of its dead rows.
+struct Heap<'a> {
+    shared: &'a Shared,
+    store: &'a SimStore,
+    rng: Rng,
+}
+
+impl Liveness for Heap<'_> {
+    fn mark_dead(&mut self, _: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()> {
+        if !self.shared.churn {
+            return Ok(());
+        }
+        for (tid, dead) in tids.iter().zip(dead) {
+            // Somebody else may have locked the page of the heap.
+            if self.rng.once_in(10) {
+                self.store.yield_turn();
+            }
+            *dead = self.shared.history().is_dead(*tid) && !self.rng.once_in(4);
+            if *dead {
+                count(&self.shared.tally.told);
+            }
+        }
+        // What was heard may be old when it is used, but for the lock on the leaf.
+        if self.rng.once_in(8) {
+            self.store.sleep(1 + self.rng.below(2000));
+        }
+        self.store.call()
+    }
+}
+
+pub(super) type Routing = RefCell<Router<1>>;
+
+pub(super) fn inserter(
+    shared: &Shared,
+    store: &SimStore,
+    router: &Routing,
+    mut rng: Rng,
+    domain: u64,
+) {
+    let mut scratch = Scratch::new(store.page_size()).unwrap();
+    let append = rng.once_in(3);
+    let mut before = None;
+    let mut heap = Heap {
+        shared,
+        store,
+        rng: Rng::new(rng.word()),
+    };
+    for _ in 0..30 + rng.below(120) {
+        let pos = shared.entry(&mut rng, domain, append);
+        shared.history().insert_begins(pos);
+        let tree = Tree::new(store, router);
+        shared.let_fail(store, &mut rng, 12);
+        let inserted = tree.insert(pos, FILL, &mut scratch, &mut heap);
+        match shared.outcome(store, inserted) {
+            Some(()) => shared.history().insert_returned(pos),
+            None => shared.history().insert_failed(pos),
+        }
+        if shared.churn {
+            shared.kill(&mut rng, before.replace(pos));
+        }
+        count(&shared.tally.operations);
+    }
+}
+
+pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut rng: Rng) {
+    let keep_pin = rng.once_in(2);
+    for _ in 0..2 + rng.below(4) {
+        let (list, mut log) = {
+            let mut history = shared.history();
+            let ends: Vec<_> = (0..6).map(|_| history.key(rng.index(10_000))).collect();
+            let list = intervals(&ends, &mut rng);
+            let log = ScanLog::new(&mut history, &list);
+            (list, log)
+        };
+        let mut forward = rng.once_in(2);
+        let turns = [10, 100_000][rng.index(2)];
+        let pace = 1 + rng.below(12);
+        let mut scan = Scan::new();
+        for _ in 0..400 {
+            if rng.once_in(turns) {
+                forward = !forward;
+            }
+            let tree = Tree::new(store, router);
+            shared.let_fail(store, &mut rng, 60);
+            let found = scan.next(&tree, &list, forward, keep_pin);
+            let Some(found) = shared.outcome(store, found) else {
+                break;
+            };
+            log.step(shared.history().now(), forward, found);
+            if let Some(pos) = found
+                && keep_pin
+            {
+                assert!(
+                    !shared.history().is_gone(&pos),
+                    "VACUUM of {pos:?} returned while a scan held the page that it was read from"
+                );
+            }
+            count(&shared.tally.operations);
+            if found.is_none() {
+                break;
+            }
+            if rng.once_in(pace) {
+                store.breathe().unwrap();
+            }
+        }
+        scan.unpin();
+        log.verify(&mut shared.history());
+    }
+}
+
+pub(super) fn vacuum(shared: &Shared, store: &SimStore, router: &Routing, mut rng: Rng) {
+    let mut scratch = Scratch::new(store.page_size()).unwrap();
+    for _ in 0..1 + rng.below(4) {
+        let dead = {
+            let mut history = shared.history();
+            let n = history.len();
+            let (from, to) = (history.key(rng.index(n)), history.key(rng.index(n)));
+            let (part, stretch) = (2 + rng.below(8), rng.once_in(2));
+            let dead_only = shared.churn && rng.once_in(2);
+            history.delete_begins(|pos, dead| {
+                !rng.once_in(part) && (!stretch || (from..to).contains(pos)) && (!dead_only || dead)
+            })
+        };
+        let tree = Tree::new(store, router);
+        let mut removed = 0;
+        loop {
+            let mut stats = DeleteStats::default();
+            let mut named = |tid| dead.contains(&tid);
+            let mut pause = || store.breathe();
+            shared.let_fail(store, &mut rng, 300);
+            let deleted = tree.bulk_delete(&mut named, &mut scratch, &mut pause, &mut stats);
+            removed += stats.removed;
+            if shared.outcome(store, deleted).is_some() {
+                break;
+            }
+        }
+        shared.history().delete_returned(&dead);
+        // Others drop entries of dead rows as well.
+        assert!(removed <= dead.len() as u64);
+        assert!(shared.churn || shared.errors || removed == dead.len() as u64);
+        let found = tree.scavenge(&mut || store.breathe()).unwrap();
+        tree.refresh_model(Choice::Auto, found.leaves).unwrap();
+        count(&shared.tally.operations);
+    }
+}

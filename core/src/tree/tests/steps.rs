@@ -1,0 +1,104 @@
+//! Operations of one process that can be done again, and random runs of them.
+
+use super::*;
+use crate::sim::{Keys, Rng};
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Insert(Pos<1>),
+    Delete(HashSet<Tid>),
+    Scavenge,
+    /// As VACUUM does it: first what is lost is freed, then a model is published.
+    Publish(Choice),
+}
+
+impl Step {
+    pub(super) fn run(
+        &self,
+        tree: &Tree<'_, SimStore, 1>,
+        fill: InsertOptions,
+        scratch: &mut Scratch<1>,
+        liveness: &mut impl Liveness,
+    ) -> Result<()> {
+        let mut pause = || tree.store().breathe();
+        match self {
+            Self::Insert(pos) => tree.insert(*pos, fill, scratch, liveness),
+            Self::Delete(dead) => {
+                let mut stats = DeleteStats::default();
+                let mut named = |tid: Tid| {
+                    // It answers, or raises an ERROR.
+                    if tid.is_multiple_of(16)
+                        && let Err(fault) = tree.store().call()
+                    {
+                        std::panic::resume_unwind(Box::new(fault));
+                    }
+                    dead.contains(&tid)
+                };
+                tree.bulk_delete(&mut named, scratch, &mut pause, &mut stats)
+            }
+            Self::Scavenge => tree.scavenge(&mut pause).map(|_| ()),
+            Self::Publish(choice) => {
+                tree.scavenge(&mut pause)?;
+                let trained = tree.meta()?.model_leaves;
+                let published = tree.refresh_model(*choice, trained * 2 + 2);
+                published.map(|_| ())
+            }
+        }
+    }
+
+    /// Does to the set what was done to the tree.
+    pub(super) fn note(&self, set: &mut BTreeSet<Pos<1>>) {
+        match self {
+            Self::Insert(pos) => {
+                set.insert(*pos);
+            }
+            Self::Delete(dead) => set.retain(|pos| !dead.contains(&pos.tid)),
+            Self::Scavenge | Self::Publish(_) => {}
+        }
+    }
+}
+
+/// A run over a tree that holds `set`, the same each time.
+pub(super) fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
+    let mut rng = Rng::new(seed);
+    let keys = [
+        Keys::Random,
+        Keys::Serial,
+        Keys::Gaps,
+        Keys::Thousand,
+        Keys::Descending,
+    ];
+    let mut source = Source::new(keys[rng.index(5)], Rows::Heap(30), rng.word());
+    source.arrived = 5000;
+    let mut set = set.clone();
+    // TIDs that a VACUUM has made free.
+    let mut unused = Vec::new();
+    let mut steps = Vec::new();
+    for _ in 0..n {
+        let step = match rng.below(80) {
+            0 => {
+                let part = 1 + rng.below(8);
+                let dead = set.iter().filter(|_| !rng.once_in(part));
+                let dead: Vec<Tid> = dead.map(|pos| pos.tid).collect();
+                unused.extend(&dead);
+                Step::Delete(dead.into_iter().collect())
+            }
+            1 => Step::Scavenge,
+            2 => Step::Publish(Choice::Auto),
+            _ => {
+                let Some(mut pos) = source.fresh(1, &set).pop() else {
+                    continue;
+                };
+                if rng.once_in(2)
+                    && let Some(tid) = unused.pop()
+                {
+                    pos.tid = tid;
+                }
+                Step::Insert(pos)
+            }
+        };
+        step.note(&mut set);
+        steps.push(step);
+    }
+    steps
+}
