@@ -54,6 +54,7 @@ CREATE OR REPLACE FUNCTION plan(query text) RETURNS TABLE ("QUERY PLAN" text)
 LANGUAGE plpgsql AS $$
 BEGIN
     FOR "QUERY PLAN" IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        CONTINUE WHEN "QUERY PLAN" ~ '^ *Disabled: true$';
         "QUERY PLAN" := regexp_replace("QUERY PLAN", '^( *InitPlan \d+) \(returns .*\)$', '\1');
         RETURN NEXT;
     END LOOP;

@@ -93,7 +93,7 @@ INSERT INTO keys VALUES (NULL, 0);
 CREATE INDEX keys_k ON keys USING omen (k);
 VACUUM ANALYZE keys;
 CREATE FUNCTION joined(method text, kind text, OUT pairs bigint, OUT digest numeric, OUT plan text) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_sort = off SET enable_material = off SET enable_bitmapscan = off SET enable_memoize = off
+SET enable_seqscan = off SET enable_indexscan = on SET enable_sort = off SET enable_material = off SET enable_bitmapscan = off SET enable_memoize = off
 SET enable_nestloop = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     line text;
