@@ -29,6 +29,8 @@ help:
 	@echo 'make demo           omen beside btree: table, target/demo/results.{svg,json}'
 	@echo 'make install        release build into the PostgreSQL of PG_CONFIG'
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
+	@echo 'make test-assert    all but test-core on a PostgreSQL 15 built with assertions'
+	@echo 'make test-matrix    the same on 15, 17 and 18, or VERSIONS="..."'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench-micro    criterion benchmarks of the core'
@@ -50,9 +52,12 @@ deps:
 build:
 	cargo pgrx package --debug --pg-config "$(PG_CONFIG)" $(FEATURES)
 
+# Empty: a debug build.
+INSTALL_PROFILE ?= --release
+
 .PHONY: install
 install:
-	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(INSTALL_SUDO) $(FEATURES)
+	cargo pgrx install $(INSTALL_PROFILE) --pg-config "$(PG_CONFIG)" $(INSTALL_SUDO) $(FEATURES)
 
 # The order matters: `cargo pgrx test` installs a test build of the extension,
 # which the release build of the later suites replaces.
@@ -79,6 +84,17 @@ test-isolation: install
 .PHONY: test-tap
 test-tap: install
 	tests/run/tap $(TESTS)
+
+# PostgreSQL built with assertions, which the first run builds.
+VERSIONS ?= 15 17 18
+
+.PHONY: test-matrix
+test-matrix:
+	@.ci/test-matrix $(VERSIONS)
+
+.PHONY: test-assert
+test-assert:
+	@.ci/test-matrix 15
 
 .PHONY: lint
 lint:
