@@ -31,7 +31,9 @@ help:
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
 	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
 	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
-	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=20 for each target'
+	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=15 for each target'
+	@echo 'make test-assert    all but test-core on a PostgreSQL 15 built with assertions'
+	@echo 'make test-matrix    the same on 15, 17 and 18, or VERSIONS="..."'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench-micro    criterion benchmarks of the core'
@@ -53,9 +55,12 @@ deps:
 build:
 	cargo pgrx package --debug --pg-config "$(PG_CONFIG)" $(FEATURES)
 
+# Empty: a debug build.
+INSTALL_PROFILE ?= --release
+
 .PHONY: install
 install:
-	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(INSTALL_SUDO) $(FEATURES)
+	cargo pgrx install $(INSTALL_PROFILE) --pg-config "$(PG_CONFIG)" $(INSTALL_SUDO) $(FEATURES)
 
 # The order matters: `cargo pgrx test` installs a test build of the extension,
 # which the release build of the later suites replaces.
@@ -100,6 +105,17 @@ fuzz:
 miri:
 	PROPTEST_CASES=2 OMEN_SIM_SEEDS=1 MIRIFLAGS=-Zmiri-disable-isolation \
 		cargo +nightly miri test -p omen-core --lib $(or $(TESTS),codec page model::blob)
+
+# PostgreSQL built with assertions, which the first run builds.
+VERSIONS ?= 15 17 18
+
+.PHONY: test-matrix
+test-matrix:
+	@.ci/test-matrix $(VERSIONS)
+
+.PHONY: test-assert
+test-assert:
+	@.ci/test-matrix 15
 
 .PHONY: lint
 lint:

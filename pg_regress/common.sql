@@ -49,6 +49,18 @@ BEGIN
 END
 $$;
 
+-- The plan of a query, without what only some versions of PostgreSQL show.
+CREATE OR REPLACE FUNCTION plan(query text) RETURNS TABLE ("QUERY PLAN" text)
+LANGUAGE plpgsql AS $$
+BEGIN
+    FOR "QUERY PLAN" IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        CONTINUE WHEN "QUERY PLAN" ~ '^ *Disabled: true$';
+        "QUERY PLAN" := regexp_replace("QUERY PLAN", '^( *InitPlan \d+) \(returns .*\)$', '\1');
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+
 -- How the index answers a query, compared with the sequential scan. A kind of
 -- plan that the planner cannot use for the query is shown as a dash.
 CREATE OR REPLACE FUNCTION agree(query text, OUT rows int, OUT "index" text,

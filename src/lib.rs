@@ -29,6 +29,7 @@ pub mod pg_test {
 
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec![]
+        // Otherwise the crash of a background process would go unnoticed.
+        vec!["restart_after_crash = off"]
     }
 }

@@ -20,7 +20,7 @@ CREATE TABLE referring (k int8 REFERENCES t (k));
 
 -- Comparisons of rows are no index conditions.
 SET enable_seqscan = off;
-EXPLAIN (COSTS OFF) SELECT v FROM t WHERE (k, v) > (4990, 5);
+SELECT * FROM plan('SELECT v FROM t WHERE (k, v) > (4990, 5)');
 EXPLAIN (COSTS OFF) SELECT v FROM t WHERE ROW(k) > ROW(4990);
 RESET enable_seqscan;
 SELECT count(*) FROM t WHERE (k, v) > (4990, 5);

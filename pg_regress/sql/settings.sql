@@ -34,7 +34,10 @@ SELECT * FROM agree('SELECT k FROM t ORDER BY k LIMIT 1000');
 COMMIT;
 SELECT * FROM agree('SELECT k FROM t ORDER BY k LIMIT 1000');
 RESET omen.router_memory;
+-- Versions of PostgreSQL word it differently.
+\set VERBOSITY sqlstate
 SET omen.router_memory = -1;
+\set VERBOSITY default
 SET omen.router_memory = 'much';
 SET omen.router_memory = '9999GB';
 

@@ -164,7 +164,8 @@ my %damages = (
 # the server must not crash or hang.
 my $flips = 12;
 
-my $node = start_node('damage', conf => "autovacuum = off\nmax_wal_size = 1GB\n");
+# PostgreSQL 18 has checksums by default.
+my $node = start_node('damage', no_data_checksums => 1, conf => "autovacuum = off\nmax_wal_size = 1GB\n");
 srand(my $seed = $ENV{SEED} // time);
 note("SEED=$seed");
 my @names = sort keys %damages;
