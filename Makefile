@@ -31,6 +31,7 @@ help:
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
 	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
 	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
+	@echo 'make test-planted   plants faults, each of which a test must find'
 	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=15 for each target'
 	@echo 'make test-assert    all but test-core on a PostgreSQL 15 built with assertions'
 	@echo 'make test-matrix    the same on 15, 17 and 18, or VERSIONS="..."'
@@ -94,6 +95,11 @@ test-rare:
 	$(MAKE) --no-print-directory install FEATURES='$(FEATURES),small_pages,stop_points'
 	TAP_SET=rare tests/run/tap $(TESTS) || status=$$?; \
 		$(MAKE) --no-print-directory install && exit $${status:-0}
+
+# Tests that find nothing when there is something to find are none.
+.PHONY: test-planted
+test-planted:
+	tests/run/planted
 
 .PHONY: fuzz
 fuzz:

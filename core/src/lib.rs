@@ -12,6 +12,7 @@ pub mod key;
 mod memory;
 pub mod model;
 pub mod page;
+pub mod planted;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod store;

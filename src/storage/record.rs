@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
 use omen_core::store::{Edit, Image, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record};
-use omen_core::{Error, Result};
+use omen_core::{Error, Result, planted};
 use pgrx::pg_sys;
 
 use super::buffer::Exclusive;
@@ -62,6 +62,7 @@ impl Record for GenericRecord<'_> {
         let index = self.count;
         let slot = self.images.get_mut(index).ok_or(Error::Full)?;
         let flags = match image {
+            Image::Full if planted::is("no_full_image") => 0,
             Image::Delta => 0,
             Image::Full => pg_sys::GENERIC_XLOG_FULL_IMAGE.cast_signed(),
         };
@@ -118,7 +119,10 @@ impl Fragments {
             bytes: [0; RECORD_EDIT_BYTES + 4 * RECORD_EDITS],
             len: 0,
         };
-        for edit in edits {
+        for (index, edit) in edits.iter().enumerate() {
+            if index == 1 && planted::is("count_not_logged") {
+                continue;
+            }
             if edit.at + edit.bytes.len() > PAGE_SIZE {
                 return None;
             }
@@ -161,7 +165,7 @@ pub unsafe fn amend(
     // Nothing in the critical section can panic. What is registered lives to
     // its end.
     unsafe {
-        let logged = needs_wal(index);
+        let logged = needs_wal(index) && !planted::is("append_not_logged");
         pg_sys::CritSectionCount += 1;
         let bytes = page.bytes_mut();
         for edit in edits {

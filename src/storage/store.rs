@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 
 use omen_core::store::{Edit, PageStore};
-use omen_core::{Block, Result, page};
+use omen_core::{Block, Result, page, planted};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
@@ -136,10 +136,8 @@ impl<'a> PgStore<'a> {
     /// Locks a page that the free space map names, if it is in fact free.
     fn take_free(&self, block: Block) -> Option<Exclusive> {
         let guard = self.pin(block)?.try_exclusive(block)?;
-        page::header(&guard, block)
-            .ok()?
-            .reusable()
-            .then_some(guard)
+        let reusable = page::header(&guard, block).ok()?.reusable();
+        (reusable || planted::is("free_space_map_trusted")).then_some(guard)
     }
 
     /// Adds a page to the index.
@@ -210,6 +208,9 @@ impl PageStore for PgStore<'_> {
     }
 
     fn write_cleanup(&self, block: Block) -> Result<Option<Exclusive>> {
+        if planted::is("vacuum_ignores_pins") {
+            return self.write(block);
+        }
         Ok(self.pin(block).map(|pin| pin.cleanup(block)))
     }
 

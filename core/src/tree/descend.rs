@@ -4,6 +4,7 @@ use super::{MAX_DESCENTS, MAX_HOPS, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{self, Header, InnerView, Kind, Meta, PAGE_HEADER, read_pos};
+use crate::planted;
 use crate::store::{PageGuard, PageStore};
 
 /// What a page is looked for by.
@@ -85,6 +86,9 @@ pub(crate) fn arrive<const V: usize>(
     let kind = if level == 0 { Kind::Leaf } else { Kind::Inner };
     if header.kind != kind || header.level != level {
         return Arrival::Stale;
+    }
+    if planted::is("recycled_page_trusted") {
+        return Arrival::Owns;
     }
     let (low, high) = fences::<V>(page, header);
     let (left_of_it, right_of_it) = match *target {
@@ -299,6 +303,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             Target::At(pos) => self.router.borrow().route(pos),
             Target::Below(end) => self.router.borrow().route_below(end.as_ref()),
         };
+        if planted::is("stale_model_trusted")
+            && let Some(start) = hint
+            && let Some(page) = lock(start.block)?
+        {
+            let header = page::header(&page, start.block)?;
+            return Ok((page, header));
+        }
         if let Some(start) = hint
             && let Ok(found) = self.down(start, 0, target)?
         {

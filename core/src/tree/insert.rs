@@ -9,6 +9,7 @@ use crate::page::{
     self, DeltaAppend, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, LeafFrame, LeafView,
     delta_capacity, leaf_capacity,
 };
+use crate::planted;
 use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// Entries of one leaf whose heap tuples are looked at before a fold or split.
@@ -219,17 +220,27 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let new = self.store.allocate()?;
         scratch.edit.delta.sort_unstable();
         let delta = &scratch.edit.delta;
-        let (delta_left, delta_right) = delta.split_at(delta.partition_point(|p| *p < separator));
+        let (delta_left, mut delta_right) =
+            delta.split_at(delta.partition_point(|p| *p < separator));
+        if planted::is("split_drops_entry") {
+            delta_right = delta_right.get(1..).unwrap_or(&[]);
+        }
         let all = scratch.edit.pieces().len();
 
         let mut record = self.store.begin()?;
         let left_image = record.register(&guard, Image::Delta)?;
-        let left = LeafFrame {
+        let mut left = LeafFrame {
             high: Some(separator),
             right: new.block(),
             flags: FLAG_SPLIT_INCOMPLETE,
             ..frame
         };
+        if planted::is("lost_right_link") {
+            left.right = header.right;
+        }
+        if planted::is("fence_off_by_one") {
+            left.high = Some(separator.next());
+        }
         let image = record.image(left_image);
         scratch
             .edit
@@ -247,7 +258,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch
             .edit
             .write(&guard, left_pieces..all, delta_right, &right, image)?;
-        if let Some(sibling) = &sibling {
+        if let Some(sibling) = &sibling
+            && !planted::is("unregistered_sibling")
+        {
             let image = record.register(sibling, Image::Delta)?;
             page::set_left(record.image(image), new.block());
         }

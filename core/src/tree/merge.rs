@@ -15,6 +15,7 @@ use crate::page::{
     self, Header, InnerView, Kind, LeafView, delta_capacity, init_free, inner_capacity,
     leaf_capacity, set_left, write_inner,
 };
+use crate::planted;
 use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// Two adjacent pages and those that a merge of them changes besides.
@@ -52,7 +53,12 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         }
         // A leaf that somebody has pinned keeps its entries, and an inner page its
         // children: whoever pins it is about to insert a downlink.
-        let Some(page) = self.store().try_write_cleanup(block)? else {
+        let page = if planted::is("merge_despite_pins") {
+            self.store().try_write(block)?
+        } else {
+            self.store().try_write_cleanup(block)?
+        };
+        let Some(page) = page else {
             return Ok(None);
         };
         let header = page::header(&page, block)?;

@@ -13,6 +13,7 @@ use crate::codec::MAX_VALUES;
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{self, BlockView, Entries, Header, LeafView, delta_capacity};
+use crate::planted;
 use crate::store::{PageGuard, PageStore};
 
 /// Entries of the first batch of a scan: what a point lookup or an ordered
@@ -324,7 +325,7 @@ impl<P, const V: usize> Scan<P, V> {
         }
         self.merge_delta(&leaf, &covered);
         self.covered = Some(covered);
-        if keep_pin && !self.batch.is_empty() {
+        if keep_pin && !self.batch.is_empty() && !planted::is("pin_dropped") {
             self.pin = Some(guard.into_pin());
         }
         self.want = (self.want * 4).min(MAX_BATCH);

@@ -11,6 +11,7 @@ use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::memory::reserved;
 use crate::model::{Choice, Model};
 use crate::page::{self, Kind, LeafView, leaf_capacity};
+use crate::planted;
 use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// What a bulk delete has done.
@@ -63,6 +64,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         loop {
             pause()?;
             let corrupt = |what| Error::Corrupt { block, what };
+            let early = if planted::is("stale_right_link") {
+                let page = self.store().read(block)?.ok_or(corrupt("no page"))?;
+                let header = page::header(&page, block)?;
+                Some((header.right, fences::<V>(&page, &header).1))
+            } else {
+                None
+            };
             let guard = self
                 .store()
                 .write_cleanup(block)?
@@ -91,7 +99,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 record.commit()?;
                 used = scratch.edit.footprint() + delta.len() * Pos::<V>::BYTES;
             }
-            let (right, high) = (header.right, leaf.high());
+            let (right, high) = early.unwrap_or((header.right, leaf.high()));
             drop(guard);
             if header.split_incomplete() {
                 self.finish_split(block, scratch)?;
@@ -146,7 +154,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             match header.kind {
                 Kind::New | Kind::Free => {
                     drop(guard);
-                    self.store().note_free(block)?;
+                    if !planted::is("free_page_lost") {
+                        self.store().note_free(block)?;
+                    }
                     found.free += 1;
                 }
                 Kind::Leaf => {

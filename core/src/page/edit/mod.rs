@@ -21,6 +21,7 @@ use crate::page::leaf::{
     DirEntry, LeafFrame, LeafView, append_delta, dir_at, dir_bytes, init_leaf, write_counts,
     write_dir,
 };
+use crate::planted;
 
 /// Equal keys in a row from which on a block ends where the key changes: the
 /// TIDs of one key ascend, those of two do not.
@@ -134,7 +135,9 @@ impl<const V: usize> EditScratch<V> {
 
     /// Copies the delta area of a leaf to `self.delta`, sorted.
     pub fn load_delta(&mut self, leaf: &LeafView<'_, V>) {
-        self.doomed.clear();
+        if !planted::is("doomed_not_forgotten") {
+            self.doomed.clear();
+        }
         self.delta.clear();
         for index in 0..leaf.delta_len().min(self.delta.capacity()) {
             self.delta.push(leaf.delta(index));
@@ -390,7 +393,9 @@ pub fn write_pieces<const V: usize>(
         }
         write_dir(image, index, &dir);
         entries += piece.live;
-        reserve += piece.reserve();
+        if !planted::is("no_reserve") {
+            reserve += piece.reserve();
+        }
     }
     if lower + delta.len() * Pos::<V>::BYTES + reserve > upper {
         return Err(Error::Full);
