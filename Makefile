@@ -31,6 +31,8 @@ help:
 	@echo 'make test           all tests: test-core test-pgrx test-regress test-isolation test-tap'
 	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
 	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
+	@echo 'make sim            fresh seeds of the simulator, SEEDS=2000, or SEED=n'
+	@echo 'make soak           kills of a server under load, CYCLES=200'
 	@echo 'make test-planted   plants faults, each of which a test must find'
 	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=15 for each target'
 	@echo 'make test-assert    all but test-core on a PostgreSQL 15 built with assertions'
@@ -95,6 +97,20 @@ test-rare:
 	$(MAKE) --no-print-directory install FEATURES='$(FEATURES),small_pages,stop_points'
 	TAP_SET=rare tests/run/tap $(TESTS) || status=$$?; \
 		$(MAKE) --no-print-directory install && exit $${status:-0}
+
+# Fresh seeds of the simulator, or SEED=n alone. What fails prints its seed.
+SEEDS ?= 2000
+.PHONY: sim
+sim:
+	OMEN_SIM_SEEDS=$(SEEDS) $(if $(SEED),OMEN_SIM_SEED=$(SEED)) cargo test --release -p omen-core --lib -- \
+		--nocapture --test-threads=2 tree::tests::interleave tree::tests::crash tree::tests::faults \
+		tree::tests::checks tree::tests::damage
+
+# Kills of a server under load, each followed by a check of every index.
+CYCLES ?= 200
+.PHONY: soak
+soak: install
+	CYCLES=$(CYCLES) tests/run/tap 011_kill_cycles
 
 # Tests that find nothing when there is something to find are none.
 .PHONY: test-planted
