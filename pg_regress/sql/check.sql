@@ -47,6 +47,26 @@ SELECT count(*) FROM chain;
 SELECT omen_index_check('chain_k', true);
 COMMIT;
 
+-- An expression of a toasted value: it is gone before the row that had it is.
+CREATE TABLE docs (id int, body text);
+ALTER TABLE docs ALTER body SET STORAGE EXTERNAL;
+INSERT INTO docs SELECT g, repeat(md5(g::text), 100) FROM generate_series(1, 50) g;
+CREATE INDEX docs_body ON docs USING omen ((md5(body)::uuid));
+UPDATE docs SET body = repeat(md5(body), 100) WHERE id % 2 = 0;
+DELETE FROM docs WHERE id % 5 = 0;
+\set ECHO none
+SELECT format('VACUUM %s', reltoastrelid::regclass) FROM pg_class WHERE oid = 'docs'::regclass \gexec
+\set ECHO all
+SELECT omen_index_check('docs_body', true, true);
+-- A version that was never indexed need not have a value.
+CREATE TABLE inverse (x int) WITH (fillfactor = 50);
+INSERT INTO inverse VALUES (0), (1), (2);
+BEGIN;
+UPDATE inverse SET x = x + 1;
+CREATE INDEX inverse_x ON inverse USING omen ((60 / x));
+COMMIT;
+SELECT omen_index_check('inverse_x', true, true);
+
 -- A row without an entry. The index misses what comes while it is not ready.
 CREATE FUNCTION ready(index regclass, bool) RETURNS void LANGUAGE sql AS
     'UPDATE pg_index SET indisready = $2 WHERE indexrelid = $1';

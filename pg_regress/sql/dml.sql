@@ -210,6 +210,34 @@ $$;
 CREATE TRIGGER follow AFTER INSERT ON followed FOR EACH ROW EXECUTE FUNCTION follow();
 INSERT INTO followed SELECT generate_series(1, 300);
 SELECT count(*), sum(seen), bool_and(seen = k) FROM followers;
+-- The same by parallel queries: workers see what the statement has inserted.
+CREATE FUNCTION follow_in_parallel() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    SELECT count(*) INTO NEW.k FROM followed WHERE k > 0;
+    INSERT INTO followers VALUES (-NEW.k, NEW.k);
+    IF (SELECT count(*) = 1 FROM followers WHERE k < 0) THEN
+        FOR line IN EXPLAIN (COSTS OFF) SELECT count(*) FROM followed WHERE k > 0 LOOP
+            RAISE NOTICE '%', line;
+        END LOOP;
+    END IF;
+    RETURN NULL;
+END $$;
+DROP TRIGGER follow ON followed;
+CREATE TRIGGER follow_in_parallel AFTER INSERT ON followed FOR EACH ROW EXECUTE FUNCTION follow_in_parallel();
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_indexonlyscan = off;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL min_parallel_index_scan_size = 0;
+SET LOCAL max_parallel_workers_per_gather = 2;
+INSERT INTO followed SELECT generate_series(301, 420);
+COMMIT;
+SELECT count(*), min(seen), max(seen) FROM followers WHERE k < 0;
 
 \set ECHO none
 \i :srcdir/finish.sql

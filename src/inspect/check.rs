@@ -64,8 +64,12 @@ BEGIN
         BEGIN
             EXECUTE pg_catalog.format('SELECT %s.omen_index_check($1, $2, $3)', home)
                 USING index, heapallindexed, \"full\";
-        EXCEPTION WHEN index_corrupted OR data_corrupted THEN
-            fault := SQLERRM;
+        EXCEPTION
+            WHEN index_corrupted OR data_corrupted THEN
+                fault := SQLERRM;
+            -- Dropped meanwhile, or being built anew.
+            WHEN undefined_table OR object_not_in_prerequisite_state THEN
+                CONTINUE;
         END;
         RETURN NEXT;
     END LOOP;
@@ -90,10 +94,17 @@ fn omen_index_check(index: pg_sys::Oid, heapallindexed: bool, full: bool) {
         let heap = if heap_oid == pg_sys::InvalidOid {
             core::ptr::null_mut()
         } else {
-            pg_sys::table_open(heap_oid, mode)
+            pg_sys::try_table_open(heap_oid, mode)
         };
         let owner = (!heap.is_null()).then(|| AsOwner::of(heap));
-        let rel = pg_sys::relation_open(index, mode);
+        let rel = pg_sys::try_relation_open(index, mode);
+        if rel.is_null() {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("relation with OID {} does not exist", index.to_u32())
+            );
+        }
         check_readable(rel, "omen_index_check");
         if heap.is_null() || pg_sys::IndexGetRelation(index, true) != heap_oid {
             ereport!(
@@ -208,7 +219,9 @@ unsafe fn check_index<const V: usize>(
         }
         if let Some(rows) = leaves.rows {
             rows.close();
-            find_rows(heap, index, &state.codec, &tree);
+            // Looked up at random: through all buffers, not a ring of a few.
+            let store = PgStore::new(index, &state.blocks);
+            find_rows(heap, index, &state.codec, &Tree::new(&store, &state.router));
         }
         in_index(index, store.breathe());
     }

@@ -17,6 +17,8 @@ use crate::types::KeyCodec;
 
 /// Of a line pointer that is free for another row.
 const LP_UNUSED: u32 = pg_sys::LP_UNUSED;
+/// Of a line pointer whose tuple is dead and gone.
+const LP_DEAD: u32 = pg_sys::LP_DEAD;
 /// Versions of a row in one page at most: line pointers of a heap page.
 const MAX_VERSIONS: usize = pg_sys::BLCKSZ as usize / 24;
 
@@ -26,11 +28,17 @@ pub(super) struct HeapRows<const V: usize> {
     index: pg_sys::Relation,
     codec: KeyCodec<V>,
     info: *mut pg_sys::IndexInfo,
+    /// By which versions of a row are looked at: any; but expressions are not
+    /// evaluated for versions that nobody sees any more, whose toasted values may
+    /// be gone.
+    snapshot: pg_sys::Snapshot,
     estate: *mut pg_sys::EState,
     slot: *mut pg_sys::TupleTableSlot,
     ring: pg_sys::BufferAccessStrategy,
     /// Indexes of a leaf's entries in the order of their rows.
     order: Vec<u32>,
+    /// Pages of the table, as known so far.
+    blocks: u32,
     versions: Vec<pg_sys::HeapTupleData>,
 }
 
@@ -49,25 +57,34 @@ impl<const V: usize> HeapRows<V> {
                 (*heap).rd_att,
                 &raw const pg_sys::TTSOpsBufferHeapTuple,
             );
+            let info = pg_sys::BuildIndexInfo(index);
+            let snapshot = if (*info).ii_Expressions.is_null() {
+                &raw mut pg_sys::SnapshotAnyData
+            } else {
+                pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())
+            };
             Self {
                 heap,
                 index,
                 codec,
-                info: pg_sys::BuildIndexInfo(index),
+                info,
+                snapshot,
                 estate,
                 slot,
                 ring: pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD),
                 order: Vec::new(),
+                blocks: 0,
                 versions: Vec::new(),
             }
         }
     }
 
     /// Raises an ERROR unless there is a row for every entry, which has its key.
-    /// VACUUM cannot have taken the rows: the leaf is pinned.
+    /// VACUUM cannot have taken the rows: the leaf is pinned. Recovery could, for
+    /// it does not wait for pins: on a standby nothing is compared.
     pub fn compare(&mut self, block: Block, entries: &[Pos<V>]) -> Result<()> {
         // SAFETY: the table is open.
-        if !unsafe { is_heap(self.heap) } {
+        if unsafe { !is_heap(self.heap) || pg_sys::RecoveryInProgress() } {
             return Ok(());
         }
         let mut order = core::mem::take(&mut self.order);
@@ -99,8 +116,10 @@ impl<const V: usize> HeapRows<V> {
         // it is read, and stays pinned while the versions are used: pruning
         // does not move them then.
         unsafe {
-            let blocks = pg_sys::RelationGetNumberOfBlocksInFork(self.heap, main);
-            if heap_block >= blocks {
+            if heap_block >= self.blocks {
+                self.blocks = pg_sys::RelationGetNumberOfBlocksInFork(self.heap, main);
+            }
+            if heap_block >= self.blocks {
                 self.fail(block, entry.tid, "a page that the table does not have");
             }
             let mode = pg_sys::ReadBufferMode::RBM_NORMAL;
@@ -112,9 +131,12 @@ impl<const V: usize> HeapRows<V> {
             }
             self.load_versions(buffer, entry.tid);
             let _pin = omen_core::store::PageGuard::into_pin(page);
-            // Of a row that is dead nothing may be left.
             let same = |version| self.has_key(version, buffer, entry);
-            let known = self.versions.is_empty() || (0..self.versions.len()).any(same);
+            // Nothing is left of a row that is dead, and of one with expressions
+            // there may be no version to look at.
+            let nothing = self.versions.is_empty()
+                && (flags == Some(LP_DEAD) || !(*self.info).ii_Expressions.is_null());
+            let known = nothing || (0..self.versions.len()).any(same);
             self.clear_slot();
             if !known {
                 self.fail(block, entry.tid, "a row that has another key");
@@ -138,7 +160,7 @@ impl<const V: usize> HeapRows<V> {
                     &raw mut at,
                     self.heap,
                     buffer,
-                    &raw mut pg_sys::SnapshotAnyData,
+                    self.snapshot,
                     tuple.as_mut_ptr(),
                     core::ptr::null_mut(),
                     first,
@@ -216,6 +238,9 @@ impl<const V: usize> HeapRows<V> {
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::FreeExecutorState(self.estate);
+            if !(*self.info).ii_Expressions.is_null() {
+                pg_sys::UnregisterSnapshot(self.snapshot);
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 const MAGIC: [u8; 4] = *b"OmMd";
 
 /// The version of the form that is written, and the only one that is read.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 const HEADER: usize = 10;
 

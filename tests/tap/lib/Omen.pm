@@ -264,6 +264,7 @@ sub start_load
 		'abort@1' => "BEGIN;\nSELECT ${table}_add(:some);\nUPDATE $table SET rnd = NULL WHERE id = :id;\nROLLBACK;",
 		'random@2' => "SELECT must_agree('$table', 'rnd', :r::bigint * 1000003, (:r + 5000)::bigint * 1000003);",
 		'serial@2' => "SELECT must_agree('$table', 'seq', :id * 10, :id * 10 + 3000);",
+		'check@1' => "SELECT omen_index_check('${table}_rnd', true);",
 		'equal@1' => "SELECT must_agree('$table', 'dup', :some, :some);");
 	my $last = $node->safe_psql('postgres', "SELECT last_value FROM ${table}_ids");
 	my @files;

@@ -1,7 +1,7 @@
 # Point-in-time recovery to the end of every WAL record that changes an index:
 # at each the indexes are sound, and agree with their tables. The history has
 # splits of every level, merges, pages used again, a build and a REINDEX.
-# PITR_STEP=n takes every n-th record (default 25, 1 for all).
+# PITR_STEP=n takes every n-th record (default 25, 1 for all), from PITR_FIRST on.
 use strict;
 use warnings;
 
@@ -64,7 +64,7 @@ autovacuum = off
 });
 	$replica->append_conf('recovery.signal', '');
 	my ($checked, @faults) = (0);
-	my $picked = int(rand($step));
+	my $picked = $ENV{PITR_FIRST} // int(rand($step));
 	diag("full_page_writes = $full_page_writes: " . scalar(@targets) . " records, every $step. from $picked on");
 	for (my $i = $picked; $i < @targets; $i += $step)
 	{

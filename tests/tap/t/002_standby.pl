@@ -35,6 +35,7 @@ append_to_file($script, q{
 SELECT must_agree('live', 'rnd', :r::bigint * 1000003, (:r + 9000)::bigint * 1000003);
 SELECT must_agree('live', 'dup', :some, :some);
 SELECT must_agree('live', 'seq', :id * 10, :id * 10 + 5000);
+SELECT omen_index_check('live_dup', true);
 });
 my @loads = map { start_load($primary, $_, 4, 3) } qw(live later);
 my $read = '';
