@@ -8,7 +8,7 @@
 //! second record.
 
 use super::descend::{Arrival, Promise, Target, arrive, fences};
-use super::{MAX_DESCENTS, Scratch, Tree};
+use super::{MAX_DESCENTS, Scratch, Tree, fits};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{
@@ -133,9 +133,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             drop(record);
             let full = parent.block();
             if !parent_header.split_incomplete() {
-                self.with_held(&[block], || {
+                let split = self.with_held(&[block], || {
                     self.split_inner(parent, &parent_header, separator, scratch)
-                })?;
+                });
+                fits(split, full)?;
             } else {
                 drop(parent);
             }
