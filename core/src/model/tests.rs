@@ -251,7 +251,7 @@ proptest! {
 
 /// A body under a header that is right for it.
 fn sealed(body: &[u8]) -> Vec<u8> {
-    let mut made = b"OmMd\x01\x00".to_vec();
+    let mut made = b"OmMd\x02\x00".to_vec();
     made.extend(crc32fast::hash(body).to_le_bytes());
     made.extend(body);
     made
@@ -379,7 +379,7 @@ fn every_damaged_byte_and_every_truncation_is_noticed() {
                     let due = match at {
                         0..4 => BlobError::Magic,
                         4 => BlobError::Version(wrong.into()),
-                        5 => BlobError::Version(u16::from(wrong) * 256 + 1),
+                        5 => BlobError::Version(u16::from(wrong) * 256 + 2),
                         _ => BlobError::Checksum,
                     };
                     assert_eq!(said, due);

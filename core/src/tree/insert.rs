@@ -2,7 +2,7 @@
 //! folded when it is full; a leaf that cannot be folded is split.
 
 use super::descend::{Target, fences};
-use super::{MAX_DESCENTS, Scratch, Tree};
+use super::{MAX_DESCENTS, Scratch, Tree, fits};
 use crate::error::{Error, Result};
 use crate::key::{INVALID_BLOCK, Pos, Tid};
 use crate::page::{
@@ -77,14 +77,15 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 let append = DeltaAppend::new(&guard, &pos);
                 return self.store.amend(&mut guard, &append.edits());
             }
-            if self.fold_and_insert(&guard, pos, options, scratch, liveness)? {
+            let block = guard.block();
+            let folded = self.fold_and_insert(&guard, pos, options, scratch, liveness);
+            if fits(folded, block)? {
                 return Ok(());
             }
-            let block = guard.block();
             if header.split_incomplete() {
                 drop(guard);
             } else {
-                self.split_leaf(guard, header, pos, scratch)?;
+                fits(self.split_leaf(guard, header, pos, scratch), block)?;
                 self.store.reached(Place::LeafSplit)?;
             }
             self.finish_split(block, scratch)?;

@@ -115,6 +115,18 @@ impl<'a, S: PageStore, const V: usize> Tree<'a, S, V> {
     }
 }
 
+/// What a sound page holds fits where a rewrite puts it. If it does not, page
+/// `block` is damaged: its blocks overlap, or more are counted than it can have.
+fn fits<T>(rewritten: Result<T>, block: Block) -> Result<T> {
+    rewritten.map_err(|error| match error {
+        Error::Full => {
+            let what = "a page holds more than has room on it";
+            Error::Corrupt { block, what }
+        }
+        error => error,
+    })
+}
+
 /// Room for writers, allocated before any lock is taken.
 pub struct Scratch<const V: usize> {
     pub(crate) edit: EditScratch<V>,

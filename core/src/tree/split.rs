@@ -8,7 +8,7 @@
 //! second record.
 
 use super::descend::{Arrival, Promise, Target, arrive, fences};
-use super::{MAX_DESCENTS, Scratch, Tree};
+use super::{MAX_DESCENTS, Scratch, Tree, fits};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{
@@ -134,9 +134,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             let full = parent.block();
             let split = !parent_header.split_incomplete();
             if split {
-                self.with_held(&[block], || {
+                let done = self.with_held(&[block], || {
                     self.split_inner(parent, &parent_header, separator, scratch)
-                })?;
+                });
+                fits(done, full)?;
             } else {
                 drop(parent);
             }

@@ -5,7 +5,7 @@
 //! pages leave the chain by its own hand alone.
 
 use super::descend::{Target, fences};
-use super::{Scratch, Tree, publish};
+use super::{Scratch, Tree, fits, publish};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::memory::reserved;
@@ -85,7 +85,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Err(corrupt("a leaf does not start where its neighbour ends"));
             }
             let entries = leaf.entries();
-            let removed = scratch.edit.plan_delete(&leaf, dead)?;
+            let removed = fits(scratch.edit.plan_delete(&leaf, dead), block)?;
             let mut used = leaf.used();
             if removed > 0 {
                 let pieces = 0..scratch.edit.pieces().len();
@@ -93,9 +93,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 let image = record.register(&guard, Image::Delta)?;
                 let frame = super::insert::frame_of(&leaf);
                 let delta = &scratch.edit.delta;
-                scratch
-                    .edit
-                    .write(&guard, pieces, delta, &frame, record.image(image))?;
+                let image = record.image(image);
+                let written = scratch.edit.write(&guard, pieces, delta, &frame, image);
+                fits(written, block)?;
                 record.commit()?;
                 used = scratch.edit.footprint() + delta.len() * Pos::<V>::BYTES;
             }
@@ -110,7 +110,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             stats.removed += removed as u64;
             stats.remaining += (entries - removed.min(entries)) as u64;
             let merged = match left {
-                Some(left) if used <= capacity / 2 => self.merge_leaf(left, block, scratch)?,
+                Some(left) if used <= capacity / 2 => {
+                    fits(self.merge_leaf(left, block, scratch), block)?
+                }
                 _ => false,
             };
             if merged {

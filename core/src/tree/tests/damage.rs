@@ -326,6 +326,34 @@ fn scans_over_entries_out_of_order_end() {
     });
 }
 
+/// Each block decodes, but what a rewrite makes of them has no room on a page.
+#[test]
+fn leaves_that_hold_more_than_fits_are_damage() {
+    let mut entries = Source::new(crate::sim::Keys::Random, Rows::Scattered, 3).sorted(2000);
+    let full = bulk_load::<1>(8192, 100, Choice::Auto, &entries);
+    let high = LeafView::<1>::read(&full.bytes(1).unwrap(), 1)
+        .unwrap()
+        .high();
+    entries.retain(|pos| high.is_some_and(|high| *pos < high));
+    let hurt = |damage: &dyn Fn(&mut [u8])| {
+        let store = bulk_load(8192, 100, Choice::Auto, &entries);
+        let mut page = store.bytes(1).unwrap();
+        damage(&mut page);
+        store.overwrite(1, page);
+        Lab::over(store, entries.iter().copied().collect())
+    };
+    let damaged = |result| matches!(result, Err(Error::Corrupt { block: 1, .. }));
+    let counts = page::PAGE_HEADER + 2 * Pos::<1>::BYTES;
+    // The directory names the first block in the place of the last, a short one.
+    let place = |i: usize| counts + 12 + i * 24 + 16;
+    let mut overlap = hurt(&|page| page.copy_within(place(0)..place(0) + 8, place(2)));
+    let first = HashSet::from([entries[0].tid]);
+    assert!(damaged(overlap.try_delete(&first).map(drop)));
+    // No reserve is kept, and new entries take its room.
+    let mut no_reserve = hurt(&|page| page[counts + 4..counts + 6].fill(0));
+    assert!((0..100).any(|i| damaged(no_reserve.try_insert(p(u64::MAX, i)))));
+}
+
 /// A model that cannot be read is done without.
 #[test]
 fn a_damaged_model_is_ignored() {
