@@ -18,13 +18,15 @@ create_table($node, 'live', rows => 8_000);
 my $file = $node->basedir . '/rows.csv';
 $node->safe_psql('postgres', "COPY (SELECT seq, rnd, dup FROM live LIMIT 500) TO '$file'");
 
-# What sessions do over and over beside pgbench; they end with the server.
+# What sessions do over and over beside pgbench; they end with the server. VACUUM
+# has no workers: PostgreSQL 15 fails an assertion of its own when their leader
+# meets the end of the postmaster (pgstat_report_stat in a transaction).
 my %work = (
 	copy => "CREATE TEMP TABLE c AS SELECT seq, rnd, dup FROM live LIMIT 0; COPY c FROM '$file'; COPY (SELECT nextval('live_ids'), * FROM c) TO '$file.out'; COPY live (id, seq, rnd, dup) FROM '$file.out'; DROP TABLE c;",
 	savepoints => "BEGIN; SELECT live_add(5); SAVEPOINT a; SELECT live_add(20); ROLLBACK TO a; SELECT live_add(3); SAVEPOINT b; UPDATE live SET dup = 7 WHERE id % 500 = 3; RELEASE b; COMMIT;",
 	prepared => "BEGIN; SELECT live_add(8); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p';",
 	concurrently => "CREATE INDEX CONCURRENTLY IF NOT EXISTS live_more ON live USING omen (rnd) WHERE dup > 3; REINDEX INDEX CONCURRENTLY live_dup; DROP INDEX CONCURRENTLY IF EXISTS live_more;",
-	vacuum => 'DELETE FROM live WHERE id % 9 = (random() * 9)::int AND id > 8000; VACUUM (INDEX_CLEANUP ON) live;');
+	vacuum => 'DELETE FROM live WHERE id % 9 = (random() * 9)::int AND id > 8000; VACUUM (INDEX_CLEANUP ON, PARALLEL 0) live;');
 append_to_file($node->basedir . "/$_.sql", "$work{$_}\n" x 500) for keys %work;
 
 sub begin_work
