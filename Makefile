@@ -121,13 +121,6 @@ test-planted:
 fuzz:
 	tests/run/fuzz $(TESTS)
 
-# Undefined behaviour is ruled out by forbidding unsafe code; what Miri adds is
-# that nothing overflows, leaks or depends on the order of threads.
-.PHONY: miri
-miri:
-	PROPTEST_CASES=2 OMEN_SIM_SEEDS=1 MIRIFLAGS=-Zmiri-disable-isolation \
-		cargo +nightly miri test -p omen-core --lib $(or $(TESTS),codec page model::blob)
-
 # PostgreSQL built with assertions, which the first run builds.
 VERSIONS ?= 15 17 18
 

@@ -16,6 +16,8 @@ pub mod planted;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 
 pub use error::{Error, Result};

@@ -15,10 +15,6 @@ use crate::am::tuple::{pointer_of, tid_of};
 use crate::storage::{HINT, PgStore, Pin, in_index, index_name};
 use crate::types::KeyCodec;
 
-/// Of a line pointer that is free for another row.
-const LP_UNUSED: u32 = pg_sys::LP_UNUSED;
-/// Of a line pointer whose tuple is dead and gone.
-const LP_DEAD: u32 = pg_sys::LP_DEAD;
 /// Versions of a row in one page at most: line pointers of a heap page.
 const MAX_VERSIONS: usize = pg_sys::BLCKSZ as usize / 24;
 
@@ -126,7 +122,7 @@ impl<const V: usize> HeapRows<V> {
             let buffer = pg_sys::ReadBufferExtended(self.heap, main, heap_block, mode, self.ring);
             let page = Pin::new(buffer).share(heap_block);
             let flags = line_pointer_flags(page.whole(), (entry.tid & 0xffff) as usize);
-            if flags.is_none_or(|flags| flags == LP_UNUSED) {
+            if flags.is_none_or(|flags| flags == pg_sys::LP_UNUSED) {
                 self.fail(block, entry.tid, "a row that does not exist");
             }
             self.load_versions(buffer, entry.tid);
@@ -135,7 +131,7 @@ impl<const V: usize> HeapRows<V> {
             // Nothing is left of a row that is dead, and of one with expressions
             // there may be no version to look at.
             let nothing = self.versions.is_empty()
-                && (flags == Some(LP_DEAD) || !(*self.info).ii_Expressions.is_null());
+                && (flags == Some(pg_sys::LP_DEAD) || !(*self.info).ii_Expressions.is_null());
             let known = nothing || (0..self.versions.len()).any(same);
             self.clear_slot();
             if !known {

@@ -143,8 +143,7 @@ impl Fragments {
 
 /// Changes a page in place, under a generic WAL record of its own, which
 /// `generic_redo` replays. `GenericXLogFinish` would write the same record, but
-/// after copying the page and comparing it byte by byte: four times the cost of
-/// all else that adding an entry to a leaf takes.
+/// after copying the page and comparing all of it byte by byte.
 ///
 /// # Errors
 /// [`Error::Full`] for more edits than fit in a record, or outside of the page.

@@ -303,6 +303,7 @@ impl PageStore for SimStore {
     }
 
     fn try_write(&self, block: Block) -> Result<Option<SimGuard>> {
+        self.call()?;
         self.acquire(block, Mode::TryExclusive)
     }
 

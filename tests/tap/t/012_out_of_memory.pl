@@ -45,7 +45,7 @@ foreach my $what (sort keys %work)
 	foreach my $kilobytes (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 64000)
 	{
 		my $error = limited($work{$what}, $kilobytes);
-		if ($error =~ /out of memory|could not|cannot allocate|insufficient/i) { $failed++ }
+		if ($error =~ /out of memory|could not map|cannot allocate/i) { $failed++ }
 		elsif ($error !~ /ERROR|FATAL|closed/) { $done++ }
 		else { fail("$what with $kilobytes kB: $error") }
 	}

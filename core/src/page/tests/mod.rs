@@ -6,20 +6,10 @@ mod size;
 use super::*;
 use crate::codec::MAX_VALUES;
 use crate::sim::Rng;
+use crate::testing::cases;
 use crate::{INVALID_BLOCK, Pos};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
-
-fn cases(cases: u32) -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok());
-    ProptestConfig {
-        cases: asked.unwrap_or(cases),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 fn frame<const V: usize>() -> LeafFrame<V> {
     LeafFrame {

@@ -12,7 +12,7 @@ use super::publish::{Loaded, read_model};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::memory::{reserve, reserved};
-use crate::page::{self, InnerView, Kind};
+use crate::page::{self, InnerView, Kind, inner_capacity};
 use crate::store::{PageGuard, PageStore};
 use leaf::LeafChecker;
 
@@ -163,13 +163,18 @@ fn level_members<S: PageStore, const V: usize>(
     let mut linked = true;
     loop {
         let corrupt = |what| Error::Corrupt { block, what };
-        if !seen.insert(block) {
-            return Err(corrupt("a page is reached twice"));
+        // Nothing that grows is allocated under the lock.
+        reserve(&mut members, 1)?;
+        if level > 0 {
+            reserve(children, inner_capacity::<V>(tree.store().page_size()))?;
         }
         let guard = tree
             .store()
             .read(block)?
             .ok_or(corrupt("a link leads out of the index"))?;
+        if !seen.insert(block) {
+            return Err(corrupt("a page is reached twice"));
+        }
         let header = page::header(&guard, block)?;
         let kind = if level == 0 { Kind::Leaf } else { Kind::Inner };
         if header.kind != kind || header.level != level {
@@ -182,7 +187,6 @@ fn level_members<S: PageStore, const V: usize>(
         if own_low != low || high.is_some_and(|high| high <= low) {
             return Err(corrupt("the fences do not continue the left sibling's"));
         }
-        reserve(&mut members, 1)?;
         members.push(Member { block, low, linked });
         if level > 0 {
             report.inner += 1;
@@ -220,6 +224,8 @@ fn level_members<S: PageStore, const V: usize>(
             }
             _ => return Err(corrupt("the right link does not fit the high fence")),
         }
+        drop(guard);
+        tree.store().breathe()?;
     }
 }
 
@@ -296,6 +302,8 @@ fn check_rest<S: PageStore, const V: usize>(
                 what: "a page in use is not part of the tree",
             });
         }
+        drop(guard);
+        tree.store().breathe()?;
     }
     Ok(())
 }

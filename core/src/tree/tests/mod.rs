@@ -23,24 +23,13 @@ use crate::Pos;
 use crate::key::Tid;
 use crate::model::Choice;
 use crate::sim::{ALL_KEYS, ALL_ROWS, Lanes, Rows, SimSink, SimStore, Source};
+use crate::testing::cases;
 use crate::tree::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
 const FILL: InsertOptions = InsertOptions { fillfactor: 90 };
-
-/// So many cases, unless the environment says otherwise.
-fn cases(cases: u32) -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok());
-    ProptestConfig {
-        cases: asked.unwrap_or(cases),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 /// The seeds of a simulation: `fixed` known ones, and some that nobody has
 /// tried yet.
