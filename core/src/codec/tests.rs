@@ -1,5 +1,6 @@
 use super::{Codec, Column, MAX_LINE, MAX_VALUES, encode, encode_as};
 use crate::error::Error;
+use crate::testing::{cases, scaled};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -163,8 +164,9 @@ fn check_column(bytes: &[u8], codec: Codec, len: usize, values: &[u64], salt: us
         assert_eq!(column.get(i), *value, "{codec:?} {i}");
     }
     let mut out = [0xdead_u64; MAX_VALUES];
-    for from in (0..=n).filter(|from| n < 20 || from % 7 == salt % 7 || *from == 0) {
-        for to in (from..=n).filter(|to| n < 20 || to % 5 == salt % 5 || *to == n) {
+    let (skip, stride) = if cfg!(miri) { (97, 89) } else { (7, 5) };
+    for from in (0..=n).filter(|from| n < 20 || from % skip == salt % skip || *from == 0) {
+        for to in (from..=n).filter(|to| n < 20 || to % stride == salt % stride || *to == n) {
             column.decode(from, &mut out[..to - from]);
             assert_eq!(
                 &out[..to - from],
@@ -176,7 +178,7 @@ fn check_column(bytes: &[u8], codec: Codec, len: usize, values: &[u64], salt: us
     for from in [0, salt % n, n - 1] {
         let end = sorted_end(values, from);
         for to in [from, from + (end - from) / 2, end] {
-            for i in (from..to).step_by(1 + n / 32) {
+            for i in (from..to).step_by(1 + n / scaled(32)) {
                 for x in [
                     values[i],
                     values[i].wrapping_sub(1),
@@ -200,7 +202,7 @@ fn encoded(values: &[u64]) -> (Vec<u8>, Codec) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn every_codec_returns_what_was_encoded(values in columns(), salt in any::<usize>()) {
@@ -271,14 +273,15 @@ fn read_everything(bytes: &[u8], n: usize, x: u64) {
         usize::MAX / 2,
         usize::MAX,
     ];
-    for i in far {
+    let far = || far.into_iter().step_by(if cfg!(miri) { 4 } else { 1 });
+    for i in far() {
         let value = column.get(i);
         let mut out = [1; 3];
         column.decode(i, &mut out);
         if i < n && column.codec() != Codec::Runs {
             assert_eq!(out[0], value, "{:?} {i}", column.codec());
         }
-        for to in far {
+        for to in far() {
             for x in [x, value, value.wrapping_add(1), 0, u64::MAX] {
                 for found in [column.lower_bound(i, to, x), column.upper_bound(i, to, x)] {
                     assert!(
@@ -295,7 +298,7 @@ fn read_everything(bytes: &[u8], n: usize, x: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(cases(3000))]
 
     #[test]
     fn random_bytes_are_read_without_panic(
@@ -319,7 +322,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn damaged_columns_are_read_without_panic(
@@ -373,6 +376,7 @@ fn late_arrivals(rows: u64, percent: u64) -> Vec<u64> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes many rows")]
 fn ordinals_with_late_arrivals_are_patched_to_less_than_a_byte() {
     let ordinals = late_arrivals(400_000, 5);
     let (mut bytes, mut patched) = (0, 0);

@@ -283,7 +283,9 @@ impl<'a, const V: usize> BlockView<'a, V> {
             None => self.n,
             Some(bits) => {
                 let all: u32 = bits.iter().map(|b| b.count_ones()).sum();
-                (all as usize).min(self.n)
+                // A damaged bitmap may go on behind the last position.
+                let beyond = (self.n..bits.len() * 8).filter(|&i| self.survives(i));
+                all as usize - beyond.count()
             }
         }
     }

@@ -19,6 +19,7 @@ use super::header::{
 };
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
+use crate::memory::reserve;
 use crate::store::{Edit, RECORD_EDIT_BYTES};
 
 const COUNTS: usize = 12;
@@ -247,6 +248,24 @@ impl<'a, const V: usize> LeafView<'a, V> {
             .get(dir.offset..)
             .and_then(|b| BlockView::parse(b, dir.len, dir.n, dir.skip, dir.survivors, false))
             .ok_or(self.corrupt("a block does not decode"))
+    }
+
+    /// Whether the positions of block `index < blocks()` are the same whatever stands
+    /// behind it: damage can make an encoding read on into its neighbour, whose bytes
+    /// the next rewrite of the page changes. `room` is scratch.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the block does not decode, [`Error::OutOfMemory`].
+    pub fn is_closed(&self, index: usize, room: &mut Vec<u8>) -> Result<bool> {
+        let dir = self.dir(index)?;
+        let view = self.view(index)?;
+        let bytes = self.page.get(dir.offset..).unwrap_or(&[]);
+        room.clear();
+        reserve(room, bytes.len())?;
+        let inverted = |(at, byte): (usize, &u8)| if at < dir.len { *byte } else { !byte };
+        room.extend(bytes.iter().enumerate().map(inverted));
+        let alone = BlockView::<V>::parse(room, dir.len, dir.n, dir.skip, dir.survivors, false);
+        Ok(alone.is_some_and(|alone| (0..view.len()).all(|i| alone.pos(i) == view.pos(i))))
     }
 
     /// The last block whose first position is at or below `target`, or 0.

@@ -6,7 +6,7 @@ mod size;
 use super::*;
 use crate::codec::MAX_VALUES;
 use crate::sim::Rng;
-use crate::testing::cases;
+use crate::testing::{cases, scaled};
 use crate::{INVALID_BLOCK, Pos};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
@@ -346,7 +346,7 @@ fn stretches<const V: usize>(seed: u64) -> Vec<Pos<V>> {
     for _ in 0..1 + rng.below(6) {
         let step = 1 + (rng.word() >> (24 + rng.below(40)));
         let noise = if rng.once_in(3) { step } else { 1 };
-        let most = [300, 3000][rng.index(2)];
+        let most = [300, scaled(3000) as u64][rng.index(2)];
         for _ in 0..rng.below(most) {
             key = key.saturating_add(step + rng.below(noise));
             row += 1;
@@ -393,6 +393,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes a long line")]
 fn a_random_half_of_a_perfect_line_is_deleted_in_place() {
     for (size, step) in [(8192, 1), (8192, 1 << 40), (1024, 3), (512, 1 << 30)] {
         let mut bench = Bench::fill(size, &line(100_000, step), 100);
@@ -413,6 +414,20 @@ fn a_random_half_of_a_perfect_line_is_deleted_in_place() {
         // A block that shrinks is encoded anew where that is smaller.
         assert!(bench.entries.len() < 100);
         assert!(bench.leaf().used() < leaf_capacity::<1>(size) / 2);
+    }
+}
+
+/// The bits of a bitmap behind the last position are nobody's.
+#[test]
+fn only_positions_of_a_block_are_counted_as_survivors() {
+    let mut bytes = [0; 64];
+    let n = 13;
+    let len = encode_block(&line(13, 3), None, &mut bytes[2..]).unwrap() + 2;
+    for bitmap in [[0xff, 0xff], [0b1010_0101, 0b1110_0010], [0, 0b1110_0000]] {
+        bytes[..2].copy_from_slice(&bitmap);
+        let view = BlockView::<1>::parse(&bytes, len, n, 0, true, false).unwrap();
+        let alive = (0..n).filter(|&i| view.survives(i)).count();
+        assert_eq!(view.live(), alive);
     }
 }
 
@@ -449,6 +464,7 @@ fn survivors_at_the_end_of_a_line_are_kept_when_it_is_folded_with_its_neighbour(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes a long line")]
 fn scattered_keys_fold_into_a_leaf_of_perfect_lines() {
     for step in [1000, 1 << 40] {
         let mut bench = Bench::fill(8192, &line(40_000, step), 60);

@@ -1,6 +1,6 @@
 //! The size of an encoded block.
 
-use super::{Pos, cases};
+use super::{Pos, cases, scaled};
 use crate::codec::MAX_VALUES;
 use crate::page::encode_block;
 use crate::sim::{Keys, Rng, Rows, Source};
@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(cases(40))]
 
     #[test]
-    fn no_block_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..2000) {
+    fn no_block_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..scaled(2000)) {
         for keys in crate::sim::ALL_KEYS {
             for rows in crate::sim::ALL_ROWS {
                 check_size::<1>(&Source::new(keys, rows, seed).sorted(n));

@@ -190,26 +190,7 @@ fn level_members<S: PageStore, const V: usize>(
         members.push(Member { block, low, linked });
         if level > 0 {
             report.inner += 1;
-            let from = children.len();
-            let view = InnerView::<V>::parse(&guard, block, header)?;
-            view.load(children)?;
-            let items = children.get(from..).unwrap_or(&[]);
-            let ordered = items.windows(2).all(|pair| pair[0].0 < pair[1].0)
-                && items
-                    .first()
-                    .is_some_and(|(separator, _)| *separator == low)
-                && items
-                    .last()
-                    .is_some_and(|(s, _)| high.is_none_or(|high| *s < high));
-            if !ordered {
-                return Err(corrupt("separators are out of order"));
-            }
-            for (separator, child) in items {
-                let found = view.child(separator)?;
-                if (found.separator, found.block) != (*separator, *child) {
-                    return Err(corrupt("a separator is not found by search"));
-                }
-            }
+            load_children(&InnerView::<V>::parse(&guard, block, header)?, children)?;
         } else {
             report.leaves += 1;
         }
@@ -227,6 +208,32 @@ fn level_members<S: PageStore, const V: usize>(
         drop(guard);
         tree.store().breathe()?;
     }
+}
+
+/// Adds the separators and children of an inner page, which have to be in order
+/// and between its fences.
+fn load_children<const V: usize>(
+    view: &InnerView<'_, V>,
+    children: &mut Vec<(Pos<V>, Block)>,
+) -> Result<()> {
+    let from = children.len();
+    view.load(children)?;
+    let items = children.get(from..).unwrap_or(&[]);
+    let low = view.low();
+    let beyond = |last: &Pos<V>| view.high().is_some_and(|high| *last >= high);
+    let ordered = items.windows(2).all(|pair| pair[0].0 < pair[1].0)
+        && items.first().is_some_and(|(first, _)| *first == low)
+        && !items.last().is_some_and(|(last, _)| beyond(last));
+    if !ordered {
+        return Err(view.corrupt("separators are out of order"));
+    }
+    for (separator, child) in items {
+        let found = view.child(separator)?;
+        if (found.separator, found.block) != (*separator, *child) {
+            return Err(view.corrupt("a separator is not found by search"));
+        }
+    }
+    Ok(())
 }
 
 /// The model has to be as good as it says, if the leaves are those that it was

@@ -163,11 +163,13 @@ fn damaged_index<const V: usize>(seed: u64) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn operations_on_a_damaged_index_end_without_a_panic() {
     with_seeds(400, damaged_index::<1>);
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn operations_on_a_damaged_index_of_two_lanes_end_without_a_panic() {
     with_seeds(150, damaged_index::<2>);
 }
@@ -279,6 +281,7 @@ proptest! {
 /// Where a scan goes on follows from the entry that it took last, which may be
 /// any on a damaged page.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn scans_over_entries_out_of_order_end() {
     // More than the largest batch of a scan.
     let entries: Vec<Pos<1>> = (0..2000).map(|i| p(i, i << 16 | 1)).collect();
@@ -328,6 +331,7 @@ fn scans_over_entries_out_of_order_end() {
 
 /// Each block decodes, but what a rewrite makes of them has no room on a page.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn leaves_that_hold_more_than_fits_are_damage() {
     let mut entries = Source::new(crate::sim::Keys::Random, Rows::Scattered, 3).sorted(2000);
     let full = bulk_load::<1>(8192, 100, Choice::Auto, &entries);
@@ -356,6 +360,7 @@ fn leaves_that_hold_more_than_fits_are_damage() {
 
 /// A model that cannot be read is done without.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn a_damaged_model_is_ignored() {
     let mut source = Source::new(crate::sim::Keys::Lognormal, Rows::Heap(90), 4);
     let lab = Lab::<1>::build(512, 90, Choice::Pla, &source.sorted(4000));

@@ -141,7 +141,7 @@ fn scans_inserts_and_vacuum_at_once_keep_their_promises() {
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut rng = Rng::new(seed);
-        let (lab, ..) = tree_with_past(seed, &mut rng, 5000);
+        let (lab, ..) = tree_with_past(seed, &mut rng, scaled(5000) as u64);
         let order = Arc::new(Mutex::new(Vec::new()));
         let actors: Vec<Actor<'_>> = (0..4_usize)
             .map(|actor| {

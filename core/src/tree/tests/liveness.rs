@@ -37,7 +37,7 @@ proptest! {
     #[test]
     fn only_entries_reported_dead_disappear(
         size in prop::sample::select(&[512usize, 1024, 8192][..]),
-        mut source in source(), n in 0usize..1500, more in 1usize..1500,
+        mut source in source(), n in 0usize..scaled(1500), more in 1usize..scaled(1500),
         seed: u64, dead_one_in in 1u64..20,
     ) {
         let mut lab = Lab::<1>::build(size, 90, Choice::Auto, &source.sorted(n));
@@ -67,6 +67,7 @@ proptest! {
 
 /// A row that is updated over and over leaves one live version.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn versions_of_one_row_do_not_pile_up() {
     let keys: Vec<Pos<1>> = (0..2000).map(|i| p(i * 10, i << 16 | 1)).collect();
     let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
@@ -92,6 +93,7 @@ fn versions_of_one_row_do_not_pile_up() {
 /// A leaf of very many entries is not asked about in full, but its delta area
 /// is.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn dead_entries_of_a_long_leaf_go_with_its_delta_area() {
     let mut source = Source::new(Keys::Serial, Rows::Heap(226), 1);
     let mut lab = Lab::<1>::build(8192, 50, Choice::Auto, &source.sorted(20_000));

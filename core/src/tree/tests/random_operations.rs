@@ -41,7 +41,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 fn op() -> impl Strategy<Value = Op> {
     let room = prop::sample::select(&[0usize, 40, 400, 1 << 20][..]);
     prop_oneof![
-        6 => (source(), 1usize..300).prop_map(|(source, n)| Op::Insert(source, n)),
+        6 => (source(), 1usize..scaled(300)).prop_map(|(source, n)| Op::Insert(source, n)),
         4 => (prop::sample::select(&KILLS[..]), any::<u64>())
             .prop_map(|(kill, seed)| Op::Delete(kill, seed)),
         1 => Just(Op::Scavenge),
@@ -134,7 +134,7 @@ proptest! {
     #[test]
     fn the_tree_of_one_lane_holds_what_the_set_does(
         size in sizes(), fill in fills(), model in choice(),
-        mut first in source(), n in 0usize..3000, ops in vec(op(), 1..12),
+        mut first in source(), n in 0usize..scaled(3000), ops in vec(op(), 1..12),
     ) {
         run::<1>(size, fill, model, first.sorted(n), ops);
     }
@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn the_tree_of_two_lanes_holds_what_the_set_does(
         size in sizes(), fill in fills(), model in choice(),
-        mut first in source(), n in 0usize..2000, ops in vec(op(), 1..10),
+        mut first in source(), n in 0usize..scaled(2000), ops in vec(op(), 1..10),
     ) {
         run::<2>(size, fill, model, first.sorted(n), ops);
     }

@@ -37,7 +37,7 @@ proptest! {
     #![proptest_config(cases(4))]
 
     #[test]
-    fn no_index_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..12_000) {
+    fn no_index_is_larger_than_its_raw_encoding(seed: u64, n in 1usize..scaled(12_000)) {
         for keys in ALL_KEYS {
             for rows in [Rows::Heap(226), Rows::Scattered, Rows::Odd] {
                 check_size::<1>(&Source::new(keys, rows, seed).sorted(n));
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn an_index_of_random_words_is_at_most_raw(seed: u64, n in 1usize..60_000) {
+    fn an_index_of_random_words_is_at_most_raw(seed: u64, n in 1usize..scaled(60_000)) {
         let mut rng = Rng::new(seed);
         let mut entry = || p(rng.word(), rng.below(TID_END));
         let entries: BTreeSet<_> = (0..n).map(|_| entry()).collect();
