@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use omen_core::Result;
 use omen_core::key::Pos;
+use omen_core::planted;
 use omen_core::store::PageStore;
 use omen_core::tree::{Mark, Scan, Tree};
 use pgrx::pg_sys;
@@ -301,6 +302,9 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
         if count > 0 && !keys.is_null() {
             core::ptr::copy(keys, scan.keyData, count);
+            if planted::is("one_key_too_many") {
+                keys.add(count).cast::<u8>().read_volatile();
+            }
         }
         opened.rescan(scan);
     }

@@ -1,5 +1,6 @@
 //! Sets of positions as sorted, disjoint intervals.
 
+use omen_core::planted;
 use omen_core::tree::Interval;
 use pgrx::prelude::*;
 
@@ -65,7 +66,8 @@ pub(super) fn normalise<const V: usize>(intervals: &mut Vec<Interval<V>>) {
     intervals.retain(|interval| !interval.is_empty());
     intervals.sort_unstable_by_key(|interval| interval.lo);
     intervals.dedup_by(|later, earlier| {
-        let overlap = earlier.hi.is_none_or(|hi| later.lo <= hi);
+        let overlap =
+            earlier.hi.is_none_or(|hi| later.lo <= hi) && !planted::is("array_elements_twice");
         if overlap {
             *earlier = earlier.hull(later);
         }

@@ -195,7 +195,7 @@ impl<P, const V: usize> Scan<P, V> {
         if self
             .ended
             .replace(forward)
-            .is_some_and(|ended| ended == forward)
+            .is_some_and(|ended| ended == forward || planted::is("no_way_back"))
         {
             return None;
         }
@@ -257,7 +257,12 @@ impl<P, const V: usize> Scan<P, V> {
         let hi = intervals
             .get(mark.interval)
             .and_then(|interval| interval.hi);
-        self.fetch(tree, Interval { lo: entry, hi }, true, keep_pin)?;
+        let lo = if planted::is("mark_behind_entry") {
+            entry.next()
+        } else {
+            entry
+        };
+        self.fetch(tree, Interval { lo, hi }, true, keep_pin)?;
         // The marked entry may be gone; then the place is in front of the next.
         self.at = if self.batch.first() == Some(&entry) {
             0
@@ -445,7 +450,11 @@ impl<P, const V: usize> Scan<P, V> {
             let first = leaf.dir(index)?.first;
             let view = leaf.view(index)?;
             let mut to = match end {
-                Some(end) if nearest => view.lower_bound(&end),
+                Some(end) if nearest => {
+                    let to = view.lower_bound(&end);
+                    let skip = planted::is("backward_skips_bound") && self.want == FIRST_BATCH;
+                    to.saturating_sub(usize::from(skip))
+                }
                 _ => view.len(),
             };
             nearest = false;

@@ -122,7 +122,7 @@ proptest! {
     #[test]
     fn scans_agree_with_a_cursor_over_the_sorted_list(
         size in prop::sample::select(&[512usize, 1024, 8192][..]),
-        first in source(), n in 0usize..3000, seed: u64,
+        first in source(), n in 0usize..scaled(3000), seed: u64,
     ) {
         let lab = prepared::<1>(size, first, n, seed);
         let mut rng = Rng::new(seed);
@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn scans_of_two_lanes_agree_with_a_cursor_over_the_sorted_list(
-        first in source(), n in 0usize..1500, seed: u64,
+        first in source(), n in 0usize..scaled(1500), seed: u64,
     ) {
         let lab = prepared::<2>(1024, first, n, seed);
         let mut rng = Rng::new(seed);
