@@ -9,6 +9,7 @@ use omen_core::Block;
 use omen_core::store::PageGuard;
 use pgrx::pg_sys;
 
+use super::held::{self, Mode};
 use super::store::PAGE_SIZE;
 
 /// Functions of the buffer manager that are called for every page. They are
@@ -92,6 +93,7 @@ impl Pin {
     #[inline]
     pub fn share(self, block: Block) -> Shared {
         self.prefetch();
+        held::wanted(self.buffer, Mode::Share);
         self.lock(pg_sys::BUFFER_LOCK_SHARE);
         // SAFETY: the lock has just been taken.
         unsafe { Locked::new(self, block) }
@@ -100,6 +102,7 @@ impl Pin {
     /// Locks the page exclusively.
     #[inline]
     pub fn exclusive(self, block: Block) -> Exclusive {
+        held::wanted(self.buffer, Mode::Exclusive);
         self.lock(pg_sys::BUFFER_LOCK_EXCLUSIVE);
         // SAFETY: the lock has just been taken.
         unsafe { Locked::new(self, block) }
@@ -116,6 +119,7 @@ impl Pin {
     /// Locks the page exclusively once nobody else has a pin. May be
     /// interrupted by an ERROR.
     pub fn cleanup(self, block: Block) -> Exclusive {
+        held::wanted(self.buffer, Mode::Cleanup);
         // SAFETY: the buffer is pinned and not locked by this process.
         unsafe { pg_sys::LockBufferForCleanup(self.buffer) };
         // SAFETY: the lock has just been taken.
@@ -140,12 +144,26 @@ impl Drop for Pin {
     }
 }
 
+/// A kind of content lock.
+pub trait LockKind {
+    /// Whether it keeps readers out.
+    const EXCLUSIVE: bool;
+}
+
 /// Marks a share lock.
 #[derive(Debug)]
 pub enum ShareLock {}
 /// Marks an exclusive lock.
 #[derive(Debug)]
 pub enum ExclusiveLock {}
+
+impl LockKind for ShareLock {
+    const EXCLUSIVE: bool = false;
+}
+
+impl LockKind for ExclusiveLock {
+    const EXCLUSIVE: bool = true;
+}
 
 /// A page under a share lock.
 pub type Shared = Locked<ShareLock>;
@@ -161,13 +179,14 @@ pub struct Locked<M> {
     mode: PhantomData<M>,
 }
 
-impl<M> Locked<M> {
+impl<M: LockKind> Locked<M> {
     /// Takes over a pin and a lock.
     ///
     /// # Safety
     /// The process has locked the buffer of `pin`, whose page is `block`.
     pub unsafe fn new(pin: Pin, block: Block) -> Self {
         let buffer = ManuallyDrop::new(pin).buffer;
+        held::taken(buffer, M::EXCLUSIVE);
         // SAFETY: a pinned buffer has a place in memory.
         let page = unsafe { pg_sys::BufferGetPage(buffer) }.cast::<u8>();
         Self {
@@ -177,14 +196,14 @@ impl<M> Locked<M> {
             mode: PhantomData,
         }
     }
+}
 
+impl<M> Locked<M> {
     /// The buffer, which stays this guard's.
     pub fn buffer(&self) -> pg_sys::Buffer {
         self.buffer
     }
-}
 
-impl<M> Locked<M> {
     /// All bytes of the block, of which an index may use only the first
     /// [`PAGE_SIZE`].
     pub fn whole(&self) -> &[u8] {
@@ -222,6 +241,7 @@ impl<M> PageGuard for Locked<M> {
 
     fn into_pin(self) -> Pin {
         let buffer = ManuallyDrop::new(self).buffer;
+        held::given_back(buffer);
         let unlock = pg_sys::BUFFER_LOCK_UNLOCK.cast_signed();
         // SAFETY: the lock and the pin are this guard's, which is not dropped.
         unsafe {
@@ -234,6 +254,7 @@ impl<M> PageGuard for Locked<M> {
 impl<M> Drop for Locked<M> {
     #[inline]
     fn drop(&mut self) {
+        held::given_back(self.buffer);
         if !hands_off() {
             // SAFETY: the lock and the pin are this guard's.
             unsafe { direct::UnlockReleaseBuffer(self.buffer) };

@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use super::held;
 use super::relation::index_name;
 
 /// What is left to do with a damaged index.
@@ -56,6 +57,7 @@ unsafe fn raise(index: pg_sys::Relation, error: Error) -> ! {
 /// As for [`raise`].
 #[inline]
 pub unsafe fn in_index<T>(index: pg_sys::Relation, result: omen_core::Result<T>) -> T {
+    held::must_be_none("an operation ends with a lock");
     match result {
         Ok(value) => value,
         // SAFETY: the caller's promise.

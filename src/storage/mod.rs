@@ -16,6 +16,7 @@
 mod buffer;
 mod build_file;
 mod error;
+mod held;
 mod record;
 mod relation;
 mod spill;

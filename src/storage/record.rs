@@ -8,6 +8,7 @@ use omen_core::{Error, Result, planted};
 use pgrx::pg_sys;
 
 use super::buffer::Exclusive;
+use super::held;
 use super::relation::needs_wal;
 use super::store::PAGE_SIZE;
 
@@ -59,6 +60,7 @@ impl Record for GenericRecord<'_> {
     type Exclusive = Exclusive;
 
     fn register(&mut self, page: &Exclusive, image: Image) -> Result<usize> {
+        held::must_be_exclusive(page.buffer());
         let index = self.count;
         let slot = self.images.get_mut(index).ok_or(Error::Full)?;
         let flags = match image {
@@ -160,6 +162,7 @@ pub unsafe fn amend(
     const { assert!(LSN == 0) };
     let fragments = Fragments::of(edits).ok_or(Error::Full)?;
     let buffer = page.buffer();
+    held::must_be_exclusive(buffer);
     // SAFETY: the buffer is pinned and exclusively locked, and the index open.
     // Nothing in the critical section can panic. What is registered lives to
     // its end.

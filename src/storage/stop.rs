@@ -43,6 +43,7 @@ fn name(place: Place) -> &'static str {
 
 /// Does what the setting asks for at `place`. Nothing is locked.
 pub fn reached(place: Place) {
+    super::held::must_be_none("a stop point is reached with a lock");
     let setting = STOP_POINT.get().unwrap_or_default();
     if setting.is_empty() || DONE.with_borrow(|done| *done == setting) {
         return;

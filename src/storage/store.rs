@@ -200,6 +200,10 @@ impl PageStore for PgStore<'_> {
 
     #[inline]
     fn write(&self, block: Block) -> Result<Option<Exclusive>> {
+        if planted::is("locked_twice") {
+            let _first = self.pin(block).map(|pin| pin.exclusive(block));
+            return Ok(self.pin(block).map(|pin| pin.exclusive(block)));
+        }
         Ok(self.pin(block).map(|pin| pin.exclusive(block)))
     }
 
