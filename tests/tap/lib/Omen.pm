@@ -22,14 +22,16 @@ our @EXPORT = qw(
 our @COLUMNS = qw(seq rnd dup);
 
 # A node that logs little, plans without chance, and vacuums all the time.
-# Options: conf => further settings, all else is for PostgreSQL::Test's init.
+# Options: conf => further settings, install_path => another PostgreSQL than that
+# on the PATH, all else is for PostgreSQL::Test's init.
 sub new_node
 {
 	my ($name, %options) = @_;
 	my $conf = delete $options{conf} // '';
+	my @where = map { ($_ => delete $options{$_}) } grep { $options{$_} } 'install_path';
 	# The module's own default is minimal, which leaves builds out of the log.
 	$conf = "wal_level = replica\n$conf" unless $options{allows_streaming};
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, @where);
 	$node->init(%options);
 	$node->append_conf('postgresql.conf', qq{
 log_statement = none

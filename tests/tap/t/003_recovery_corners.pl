@@ -4,6 +4,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use IPC::Run ();
 use Omen;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -73,6 +74,9 @@ PREPARE TRANSACTION '$end';
 SELECT twophase_add(10)});
 		crash($node);
 		indexes_agree($node, 'twophase', "prepared, before $end");
+		my ($rc, $out, $err) = $node->psql('postgres',
+			'SET lock_timeout = 10; SELECT * FROM omen_check_all(false, true)');
+		like($err, qr/lock timeout/, 'what cannot be locked is not called sound');
 		$node->safe_psql('postgres', "$end PREPARED '$end'");
 		$node->stop('immediate') if $end eq 'rollback';
 		$node->start if $end eq 'rollback';
@@ -100,6 +104,39 @@ subtest 'one backend is killed' => sub {
 			sleep(0.1);
 		}
 		indexes_agree($node, 'shot', "after kill $round");
+	}
+};
+
+# Not by an ERROR, which unwinds, but in the middle of whatever it does.
+subtest 'a backend is killed in each kind of work' => sub {
+	create_table($node, 'busy', rows => 20_000, with => 'fillfactor = 40');
+	my %work = (
+		build => "SET maintenance_work_mem = '1MB'; CREATE INDEX busy_more ON busy USING omen (rnd); DROP INDEX busy_more;",
+		insert => 'SELECT busy_add(2000);',
+		vacuum => 'DELETE FROM busy WHERE id % 3 = (random() * 3)::int; VACUUM (INDEX_CLEANUP ON, PARALLEL 0) busy; SELECT busy_add(4000);',
+		scan => "SELECT must_agree('busy', 'rnd', 0, 9223372036854775807); SELECT omen_index_check('busy_rnd', true);");
+	foreach my $what (sort keys %work)
+	{
+		my $file = $node->basedir . "/$what.sql";
+		append_to_file($file, "$work{$what}\n" x 500);
+		my $out = '';
+		my $worker = IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port,
+				'-d', "dbname=postgres application_name=$what", '-f', $file ], '<', \undef, '>', \$out, '2>&1');
+		my $pid = '';
+		for (1 .. 100)
+		{
+			$pid = $node->safe_psql('postgres',
+				"SELECT pid FROM pg_stat_activity WHERE application_name = '$what'");
+			last if $pid ne '';
+			sleep(0.05);
+		}
+		sleep(rand(0.6));
+		is(kill('KILL', $pid), 1, "$what: killed");
+		eval { $worker->finish };
+		like($out, qr/server closed the connection|terminating connection|connection to server was lost/, "$what: in the middle of it");
+		$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+		$node->safe_psql('postgres', 'DROP INDEX IF EXISTS busy_more');
+		indexes_agree($node, 'busy', "killed in $what");
 	}
 };
 

@@ -4,6 +4,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../lib";
+use IPC::Run ();
 use Omen;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -62,6 +63,35 @@ same_on_both('large transactions');
 my $load = start_load($publisher, 'live', 2, 3);
 cmp_ok(finish_load($load, 'load'), '>', 20, 'the publisher worked');
 same_on_both('under load');
+
+# The table is emptied again and again under the load, while it is vacuumed and
+# read where the changes are applied.
+my $script = $subscriber->basedir . '/read.sql';
+append_to_file($script, q{
+\set r random(0, 1000000)
+\set some random(1, 30)
+SELECT must_agree('live', 'rnd', :r::bigint * 1000003, (:r + 90000)::bigint * 1000003);
+SELECT must_agree('live', 'dup', :some, :some);
+SELECT omen_index_check('live_seq', true);
+});
+$load = start_load($publisher, 'live', 5, 3);
+my $read = '';
+my $readers = IPC::Run::start([ 'pgbench', '-n', '-c', 2, '-T', 4, '--max-tries=100', '-f', $script,
+		'-h', $subscriber->host, '-p', $subscriber->port, 'postgres' ], '>', \$read, '2>&1');
+for my $round (1 .. 4)
+{
+	$publisher->safe_psql('postgres', 'SELECT live_add(1500)');
+	# Beside deletes of several rows it would be a deadlock now and then.
+	$publisher->safe_psql('postgres', 'BEGIN; LOCK TABLE live IN SHARE ROW EXCLUSIVE MODE; DELETE FROM live WHERE id % 8 <> 0; COMMIT');
+	$subscriber->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP ON) live');
+	$publisher->safe_psql('postgres', 'BEGIN; TRUNCATE live; SELECT live_add(800); COMMIT') if $round % 2;
+	$publisher->safe_psql('postgres', 'SELECT pg_sleep(0.4)');
+}
+cmp_ok(finish_load($load, 'load and TRUNCATE'), '>', 20, 'the publisher worked on');
+eval { $readers->finish };
+like($read, qr/actually processed: [1-9]/, 'readers of the subscriber were answered');
+unlike($read, qr/ERROR|abort/, 'with the answers of btree');
+same_on_both('load and TRUNCATE');
 
 # The apply worker dies in the middle of its work.
 $load = start_load($publisher, 'live', 3, 3);

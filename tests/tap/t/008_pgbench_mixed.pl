@@ -1,6 +1,6 @@
 # Eight clients insert, update, delete and read, autovacuum runs all the time,
 # and the server is stopped at once in the middle of it, five times in the long
-# form (DURATION seconds of load, CYCLES stops; tests/run/soak).
+# form (DURATION seconds of load, CYCLES stops; make soak).
 use strict;
 use warnings;
 

@@ -24,9 +24,35 @@ $node->safe_psql('postgres', "COPY (SELECT seq, rnd, dup FROM live LIMIT 500) TO
 my %work = (
 	copy => "CREATE TEMP TABLE c AS SELECT seq, rnd, dup FROM live LIMIT 0; COPY c FROM '$file'; COPY (SELECT nextval('live_ids'), * FROM c) TO '$file.out'; COPY live (id, seq, rnd, dup) FROM '$file.out'; DROP TABLE c;",
 	savepoints => "BEGIN; SELECT live_add(5); SAVEPOINT a; SELECT live_add(20); ROLLBACK TO a; SELECT live_add(3); SAVEPOINT b; UPDATE live SET dup = 7 WHERE id % 500 = 3; RELEASE b; COMMIT;",
-	prepared => "BEGIN; SELECT live_add(8); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p';",
+	subtransactions => 'SELECT live_subs(2000);',
+	# Most are in between when the server ends: someone else has to end them then.
+	prepared => join('', map { "BEGIN; SELECT live_add(8); UPDATE live SET rnd = -id, dup = 9 WHERE id IN (SELECT id FROM live WHERE id > 8000 ORDER BY random() LIMIT 3 FOR UPDATE SKIP LOCKED); PREPARE TRANSACTION '$_';" } 'p1' .. 'p4')
+	  . "SELECT pg_sleep(0.1); COMMIT PREPARED 'p1'; ROLLBACK PREPARED 'p2'; COMMIT PREPARED 'p3'; ROLLBACK PREPARED 'p4';",
 	concurrently => "CREATE INDEX CONCURRENTLY IF NOT EXISTS live_more ON live USING omen (rnd) WHERE dup > 3; REINDEX INDEX CONCURRENTLY live_dup; DROP INDEX CONCURRENTLY IF EXISTS live_more;",
 	vacuum => 'DELETE FROM live WHERE id % 9 = (random() * 9)::int AND id > 8000; VACUUM (INDEX_CLEANUP ON, PARALLEL 0) live;');
+# A subtransaction for each row. Some are undone, and some of those within another.
+$node->safe_psql('postgres', q{
+CREATE FUNCTION live_subs(subs int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. subs LOOP
+		BEGIN
+			PERFORM live_add(1);
+			IF i % 7 = 0 THEN
+				BEGIN
+					PERFORM live_add(2);
+					RAISE division_by_zero;
+				EXCEPTION WHEN division_by_zero THEN
+					PERFORM live_add(1);
+				END;
+			END IF;
+			IF i % 3 = 0 THEN
+				RAISE division_by_zero;
+			END IF;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
+	END LOOP;
+END $$});
 append_to_file($node->basedir . "/$_.sql", "$work{$_}\n" x 500) for keys %work;
 
 sub begin_work
@@ -61,17 +87,31 @@ sub start_again
 	die 'the server does not start again';
 }
 
+my %prepared = (commit => 0, rollback => 0);
+
 sub settle
 {
 	my ($name) = @_;
-	# Transactions that nobody would end, and what CONCURRENTLY left behind.
+	# Prepared transactions have come through: the check finds their rows' entries,
+	# and whoever commits one sees its rows.
+	is($node->safe_psql('postgres', 'SELECT bool_and(fault IS NULL) FROM omen_check_all(true)'),
+		't', "$name: sound before prepared transactions end");
+	foreach my $gid (split /\n/, $node->safe_psql('postgres', 'SELECT gid FROM pg_prepared_xacts'))
+	{
+		my $end = rand() < 0.5 ? 'commit' : 'rollback';
+		my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM live');
+		$node->safe_psql('postgres', "$end PREPARED '$gid'");
+		my $more = $node->safe_psql('postgres', 'SELECT count(*) FROM live') - $before;
+		is($more, $end eq 'commit' ? 8 : 0, "$name: $end of a prepared transaction");
+		$prepared{$end}++;
+	}
+	# What CONCURRENTLY left behind.
 	$node->safe_psql('postgres', q{
-SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \gexec
 SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index WHERE NOT indisvalid OR indexrelid::regclass::text = 'live_more' \gexec
 });
 	indexes_are_sound($node, $name);
 	my ($rc, $out, $err) = $node->psql('postgres',
-		join '', map { "SELECT must_agree('live', '$_', -1, 9223372036854775807) > 0;" } qw(seq rnd dup));
+		join '', map { "SELECT must_agree('live', '$_', -9223372036854775808, 9223372036854775807) > 0;" } qw(seq rnd dup));
 	is("$rc $out $err", "0 t\nt\nt ", "$name: omen and btree agree");
 	return;
 }
@@ -92,6 +132,10 @@ for my $cycle (1 .. $cycles)
 	settle("cycle $cycle, $way");
 }
 cmp_ok($worked, '>', 20 * $cycles, 'there was a load');
+if ($cycles >= 20)
+{
+	cmp_ok($prepared{$_}, '>', 0, "$_ of prepared transactions after a recovery") for sort keys %prepared;
+}
 $node->safe_psql('postgres', 'VACUUM (INDEX_CLEANUP ON) live');
 indexes_agree($node, 'live', 'at last');
 $node->stop;
