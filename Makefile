@@ -32,11 +32,17 @@ help:
 	@echo 'make test-rare      states that are seldom seen, in a build with small pages: recovery to'
 	@echo '                    every WAL record, every half-done change (PITR_STEP=1 for all records)'
 	@echo 'make sim            fresh seeds of the simulator, SEEDS=2000, or SEED=n'
-	@echo 'make soak           kills of a server under load, CYCLES=200'
-	@echo 'make test-planted   plants faults, each of which a test must find'
-	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=15 for each target'
+	@echo 'make differential   random tables and queries, QUERIES=20000, SEED=n to repeat'
+	@echo 'make soak           kills of a server under load, CYCLES=200; then load, DURATION=3600'
+	@echo 'make test-planted   plants faults, each of which a test must find; PLANTED=core|server|memory'
+	@echo 'make fuzz           libFuzzer on the core, SECONDS_EACH=15 for each target, or executions'
+	@echo '                    of each: RUNS=10000000 is the full form'
+	@echo 'make miri           unit tests of the core under Miri; MIRI_SET=short: codecs, models'
 	@echo 'make test-assert    all but test-core on a PostgreSQL 15 built with assertions'
 	@echo 'make test-matrix    the same on 15, 17 and 18, or VERSIONS="..."'
+	@echo 'make test-valgrind  test-regress on a server under Valgrind'
+	@echo 'make test-upgrade   pg_upgrade from 15 to 17 to 18, or VERSIONS="..."'
+	@echo 'make release-sql    keeps the SQL of a version that is released: sql/released'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench-micro    criterion benchmarks of the core'
@@ -104,22 +110,36 @@ SEEDS ?= 2000
 sim:
 	OMEN_SIM_SEEDS=$(SEEDS) $(if $(SEED),OMEN_SIM_SEED=$(SEED)) cargo test --release -p omen-core --lib -- \
 		--nocapture --test-threads=2 tree::tests::interleave tree::tests::crash tree::tests::faults \
-		tree::tests::checks tree::tests::damage
+		tree::tests::checks tree::tests::damage tree::tests::old_pages
 
-# Kills of a server under load, each followed by a check of every index.
+# Random tables, changes and queries, from omen, btree and no index at all.
+QUERIES ?= 20000
+.PHONY: differential
+differential: install
+	QUERIES=$(QUERIES) $(if $(SEED),SEED=$(SEED)) tests/run/tap 010_differential
+
+# Kills of a server under load, each followed by a check of every index; then
+# seconds of load and some shutdowns in the middle of it.
 CYCLES ?= 200
+DURATION ?= 3600
 .PHONY: soak
 soak: install
 	CYCLES=$(CYCLES) tests/run/tap 011_kill_cycles
+	CYCLES=12 DURATION=$(DURATION) tests/run/tap 008_pgbench_mixed
 
 # Tests that find nothing when there is something to find are none.
 .PHONY: test-planted
 test-planted:
-	tests/run/planted
+	tests/run/planted $(PLANTED)
 
 .PHONY: fuzz
 fuzz:
 	tests/run/fuzz $(TESTS)
+
+# The interpreter sees undefined behaviour, and leaks, in what the core calls.
+.PHONY: miri
+miri:
+	tests/run/miri $(MIRI_SET)
 
 # PostgreSQL built with assertions, which the first run builds.
 VERSIONS ?= 15 17 18
@@ -132,10 +152,36 @@ test-matrix:
 test-assert:
 	@.ci/test-matrix 15
 
+# The server's own build tells Valgrind what memory is in use.
+.PHONY: test-valgrind
+test-valgrind:
+	@SUITES=under-valgrind .ci/test-matrix 15
+
+.PHONY: test-under-valgrind
+test-under-valgrind: install
+	tests/run/valgrind $(TESTS)
+
+# A major version, or the path of a pg_config. The extension is installed into each.
+.PHONY: test-upgrade
+test-upgrade:
+	tests/run/upgrade $(VERSIONS)
+
+# The test 014_extension_update holds every later build against it.
+EXTENSION_SQL = omendb_index--$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml).sql
+
+.PHONY: release-sql
+release-sql:
+	@test ! -e sql/released/$(EXTENSION_SQL) || { \
+		echo 'error: sql/released/$(EXTENSION_SQL) is there already: raise the version in Cargo.toml,'; \
+		echo 'or remove the file if that version has not been released'; exit 1; } >&2
+	$(MAKE) --no-print-directory install
+	sed -E '/^-- src\/[^ ]+:[0-9]+$$/d; /^-- omendb_index::/d' \
+		"$$($(PG_CONFIG) --sharedir)/extension/$(EXTENSION_SQL)" > sql/released/$(EXTENSION_SQL)
+
 .PHONY: lint
 lint:
 	cargo fmt --all --check
-	rustfmt --check --edition 2024 core/fuzz/targets/*.rs
+	rustfmt --check --edition 2024 core/fuzz/src/*.rs core/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
 

@@ -12,4 +12,7 @@ BEGIN
     LOOP
         PERFORM public.omen_index_check(index, true, true);
     END LOOP;
+    IF NOT FOUND THEN
+        RAISE 'the test has left no index to check';
+    END IF;
 END $$;

@@ -14,6 +14,7 @@ BEGIN
     CREATE INDEX m_btree ON m USING btree (k);
     "in bound" := pg_relation_size('m_omen') <= bound * n;
     "smaller than btree" := pg_relation_size('m_omen') < pg_relation_size('m_btree');
+    PERFORM public.omen_index_check('m_omen', true, true);
     DROP TABLE m;
 END
 $$;
@@ -45,10 +46,8 @@ BEGIN
     CREATE INDEX m_btree ON m USING btree (k);
     EXECUTE format('INSERT INTO m SELECT %s FROM generate_series(1, 50000) g', formula);
     "smaller than btree" := pg_relation_size('m_omen') < pg_relation_size('m_btree');
+    PERFORM public.omen_index_check('m_omen', true, true);
     DROP TABLE m;
 END
 $$;
 SELECT formula, got.* FROM unnest('{g,-g,hashint8extended(g\, 0),g % 10,hashint4(g) % 1000}'::text[]) formula, filled(formula) AS got ORDER BY formula;
-
-\set ECHO none
-\i :srcdir/finish.sql
