@@ -13,6 +13,7 @@
 use crate::codec::{self, Column, MAX_LINE, MAX_VALUES};
 use crate::error::{Error, Result};
 use crate::key::{Pos, TID_END, Tid};
+use crate::planted;
 
 /// Beyond this offset a TID is not of PostgreSQL's heap (at most 291 tuples a
 /// page of 8 KiB, 1,170 of 32 KiB), and ordinals would waste bits.
@@ -285,7 +286,12 @@ impl<'a, const V: usize> BlockView<'a, V> {
                 let all: u32 = bits.iter().map(|b| b.count_ones()).sum();
                 // A damaged bitmap may go on behind the last position.
                 let beyond = (self.n..bits.len() * 8).filter(|&i| self.survives(i));
-                all as usize - beyond.count()
+                let padding = if planted::is("padding_counted") {
+                    0
+                } else {
+                    beyond.count()
+                };
+                (all as usize - padding).min(self.n)
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::page::{
     self, FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, Header, InnerView, Kind, LeafFrame,
     write_inner,
 };
+use crate::planted;
 use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
 /// The generation that a page made of this new or free one goes on with.
@@ -43,7 +44,10 @@ fn owed<const V: usize>(
     header: &Header,
 ) -> Result<Option<(Pos<V>, u8)>> {
     let corrupt = |what| Error::Corrupt { block, what };
-    if !matches!(header.kind, Kind::Leaf | Kind::Inner) || !header.split_incomplete() {
+    if !matches!(header.kind, Kind::Leaf | Kind::Inner)
+        || !header.split_incomplete()
+        || planted::is("split_never_finished")
+    {
         return Ok(None);
     }
     let (_, Some(separator)) = fences::<V>(page, header) else {
