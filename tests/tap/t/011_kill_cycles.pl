@@ -53,7 +53,8 @@ BEGIN
 		END;
 	END LOOP;
 END $$});
-append_to_file($node->basedir . "/$_.sql", "$work{$_}\n" x 500) for keys %work;
+# A busy session may not notice the end of the postmaster, but one that sleeps does.
+append_to_file($node->basedir . "/$_.sql", "$work{$_} SELECT pg_sleep(0.01);\n" x 500) for keys %work;
 
 sub begin_work
 {
