@@ -94,9 +94,11 @@ foreach my $place (sort keys %places)
 	settle("$place, error");
 
 	prepare($statement);
+	my $before = -s $node->logfile;
 	($rc, $out, $err) = $node->psql('postgres', "SET omen.stop_point = '$place:kill'; $statement");
 	isnt($rc, 0, "$place: the session has crashed");
-	$node->poll_query_until('postgres', 'SELECT 1', '1') or die 'the server does not come back';
+	# It takes a moment until the server notices.
+	$node->wait_for_log(qr/database system is ready to accept connections/, $before);
 	go_on("$place, crash", 'true');
 	settle("$place, crash");
 
