@@ -167,7 +167,10 @@ impl<const V: usize> Lab<V> {
             match what % 10 {
                 // Serial, scattered, equal and far keys; then one beside others.
                 0 => self.insert((0..n).map(|i| key.wrapping_add(i)), together),
-                1 => self.insert((0..n).map(|i| key.wrapping_add(i).wrapping_mul(odd)), together),
+                1 => self.insert(
+                    (0..n).map(|i| key.wrapping_add(i).wrapping_mul(odd)),
+                    together,
+                ),
                 2 => self.insert((0..n).map(|_| key), together),
                 3 => self.insert([key << (c % 48)].into_iter(), together),
                 4 => {

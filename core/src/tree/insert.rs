@@ -179,7 +179,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch.edit.load_delta(&leaf);
         let drops = self.find_dead(&leaf, scratch, liveness)?;
         let doomed = drops || scratch.dead.contains(&true);
-        if !at_end && !doomed && leaf.folded_size() + room > limit {
+        // From few entries in blocks nothing follows for many others.
+        let known = leaf.entries() > 2 * leaf.delta_len();
+        if !at_end && !doomed && known && leaf.folded_size() + room > limit {
             return Ok(0);
         }
         let least = few(self.store.page_size());
@@ -212,11 +214,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(inserted);
             }
             // A leaf that is rather empty is not split.
-            if folded == 0 || leaf.folded_size() > limit / 2 {
+            let split = folded == 0 || known && leaf.folded_size() > limit / 2;
+            let fewer = if split || folded <= least {
+                0
+            } else {
+                folded / 2
+            };
+            scratch.edit.take_from_delta(mine, folded, fewer);
+            if split {
                 return Ok(0);
             }
-            let fewer = if folded > least { folded / 2 } else { 0 };
-            scratch.edit.take_from_delta(mine, folded, fewer);
             if fewer == 0 {
                 mine = mine.get(..1).unwrap_or(mine);
             }
