@@ -20,6 +20,7 @@ pub mod types;
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     am::options::define();
+    am::batch::install();
 }
 
 /// What `cargo pgrx test` needs at the root of the crate.

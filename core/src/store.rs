@@ -33,10 +33,8 @@ pub struct Edit<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Edits of one record, and the bytes that they replace, at most.
+/// Edits of one record, at most.
 pub const RECORD_EDITS: usize = 3;
-/// See [`RECORD_EDITS`].
-pub const RECORD_EDIT_BYTES: usize = 96;
 
 /// A state that is seldom seen: a change of several records is half done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,13 +138,13 @@ pub trait PageStore {
     fn begin(&self) -> Result<Self::Record<'_>>;
 
     /// Changes a few bytes of a page in place, as a record of their own: at most
-    /// [`RECORD_EDITS`] edits of [`RECORD_EDIT_BYTES`] in all. A record of
-    /// images costs a copy of the page and a comparison of all its bytes. An
+    /// [`RECORD_EDITS`] edits, each within the page. A record of images costs a
+    /// copy of the page and a comparison of all its bytes. An
     /// edit that moves the bounds of the page's hole comes with edits of
     /// all that the hole gives up. The page is not new to recovery.
     ///
     /// # Errors
-    /// [`crate::Error::Full`], with nothing changed, for more or larger edits.
+    /// [`crate::Error::Full`], with nothing changed, for other edits.
     fn amend(&self, page: &mut Self::Exclusive, edits: &[Edit<'_>]) -> Result<()>;
 
     /// A place between two records, at which tests stop, fail or kill the caller.

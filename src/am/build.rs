@@ -8,11 +8,11 @@ use omen_core::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::by_lanes;
 use super::options::Options;
 use super::sort::Sorter;
 use super::state::{forget, key_type, ordering, ordering_code};
 use super::tuple::tid_of;
+use super::{batch, by_lanes};
 use crate::storage::{EmptyFork, NewFork, in_index, index_name};
 use crate::types::KeyCodec;
 
@@ -105,6 +105,7 @@ pub(super) unsafe extern "C-unwind" fn ambuild(
     // else uses the index.
     unsafe {
         forget(index);
+        batch::forget(index);
         let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
         if pg_sys::RelationGetNumberOfBlocksInFork(index, fork) != 0 {
             error!("index \"{}\" already contains data", index_name(index));

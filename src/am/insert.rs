@@ -5,11 +5,11 @@ use omen_core::tree::{InsertOptions, Tree};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::by_lanes;
 use super::heap::HeapLiveness;
 use super::options::Options;
 use super::state::{key_type, state_of, with_scratch};
 use super::tuple::tid_of;
+use super::{batch, by_lanes};
 use crate::storage::{PgStore, in_index};
 
 /// `aminsert`. The index is not unique: the result says nothing.
@@ -21,9 +21,9 @@ pub(super) unsafe extern "C-unwind" fn aminsert(
     isnull: *mut bool,
     heap_tid: pg_sys::ItemPointer,
     heap: pg_sys::Relation,
-    _check_unique: pg_sys::IndexUniqueCheck::Type,
+    check_unique: pg_sys::IndexUniqueCheck::Type,
     _index_unchanged: bool,
-    _info: *mut pg_sys::IndexInfo,
+    info: *mut pg_sys::IndexInfo,
 ) -> bool {
     // SAFETY: the callback's contract: both relations are open and locked, and
     // there is one value, of the key's type. PostgreSQL knows its nest level.
@@ -32,7 +32,14 @@ pub(super) unsafe extern "C-unwind" fn aminsert(
             return false;
         }
         let lanes = key_type(index).lanes();
-        by_lanes!(lanes, insert(index, *values, *isnull, heap_tid, heap));
+        // Others look for the entries of a constraint before the commit.
+        let may_wait = batch::is_armed()
+            && check_unique == pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+            && (*info).ii_ExclusionOps.is_null();
+        by_lanes!(
+            lanes,
+            insert(index, *values, *isnull, heap_tid, heap, may_wait)
+        );
     }
     false
 }
@@ -45,11 +52,15 @@ unsafe fn insert<const V: usize>(
     is_null: bool,
     heap_tid: pg_sys::ItemPointer,
     heap: pg_sys::Relation,
+    may_wait: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         let state = state_of::<V>(index);
         let pos = state.codec.encode(value, is_null, tid_of(&*heap_tid));
+        if may_wait && batch::keep(index, heap, pos) {
+            return;
+        }
         let store = PgStore::new(index, &state.blocks);
         let tree = Tree::new(&store, &state.router);
         let options = InsertOptions {

@@ -4,6 +4,7 @@
 //! touches positions; [`by_lanes`] picks the instance. What the core returns as
 //! an error becomes an ERROR in the callback, when all guards are gone.
 
+pub(crate) mod batch;
 mod bitmap;
 pub(crate) mod build;
 mod cost;

@@ -20,6 +20,15 @@ pub(crate) fn router_memory() -> i32 {
     ROUTER_MEMORY.get()
 }
 
+/// Memory for the entries that a statement inserts together, in kB.
+static INSERT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(4096);
+
+/// Memory for the entries that a statement inserts together, in bytes; 0 is off.
+#[inline]
+pub(crate) fn insert_buffer() -> usize {
+    usize::try_from(INSERT_BUFFER.get()).unwrap_or(0) * 1024
+}
+
 /// What `WITH (...)` sets, as PostgreSQL lays it out in `rd_options`.
 #[repr(C)]
 struct OmenOptions {
@@ -126,6 +135,16 @@ pub(crate) fn define() {
         c"Sets the memory that a session may use to remember the leaf pages of one omen index.",
         c"0 makes every search descend from the root.",
         &ROUTER_MEMORY,
+        0,
+        i32::MAX / 1024,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"omen.insert_buffer",
+        c"Sets the memory for entries that a statement inserts into omen indexes together.",
+        c"0 inserts each by itself.",
+        &INSERT_BUFFER,
         0,
         i32::MAX / 1024,
         GucContext::Userset,

@@ -11,6 +11,7 @@ use omen_core::tree::{Mark, Scan, Tree};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::batch;
 use super::bitmap::Bitmap;
 use super::state::{IndexState, key_type, state_of};
 use super::tuple::{TupleBuffer, pointer_of};
@@ -299,6 +300,7 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
     // may be the descriptor's own array.
     unsafe {
         let (scan, opened) = opened(scan);
+        batch::settle(scan.indexRelation);
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
         if count > 0 && !keys.is_null() {
             core::ptr::copy(keys, scan.keyData, count);
@@ -319,6 +321,7 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
     // SAFETY: the callback's contract.
     unsafe {
         let (scan, opened) = opened(scan);
+        batch::settle(scan.indexRelation);
         if direction == pg_sys::ScanDirection::NoMovementScanDirection {
             return opened.on_row();
         }
@@ -338,6 +341,7 @@ pub(super) unsafe extern "C-unwind" fn amgetbitmap(
     // SAFETY: the callback's contract.
     unsafe {
         let (scan, opened) = opened(scan);
+        batch::settle(scan.indexRelation);
         opened.bitmap(scan, Bitmap::new(bitmap))
     }
 }

@@ -51,7 +51,7 @@ struct Slot {
 
 /// OIDs are spread well enough as they are.
 #[derive(Default)]
-struct OidHasher(u64);
+pub(super) struct OidHasher(u64);
 
 impl Hasher for OidHasher {
     fn finish(&self) -> u64 {

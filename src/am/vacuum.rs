@@ -8,10 +8,10 @@ use omen_core::{Block, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::by_lanes;
 use super::options::Options;
 use super::state::{key_type, state_of, with_scratch};
 use super::tuple::pointer_of;
+use super::{batch, by_lanes};
 use crate::storage::{PgStore, in_index};
 
 /// Sleeps if VACUUM is to be slow, and acts on a cancel request. Called
@@ -53,6 +53,7 @@ pub(super) unsafe extern "C-unwind" fn ambulkdelete(
     // `callback` may be called with its state during this call.
     unsafe {
         let index = (*info).index;
+        batch::settle(index);
         let lanes = key_type(index).lanes();
         let mut dead = |tid: Tid| {
             let mut pointer = pointer_of(tid);

@@ -8,14 +8,14 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::am::is_omen;
+use crate::am::{batch, is_omen};
 use crate::storage::{index_name, is_other_temp};
 
 /// Raises an ERROR unless the relation is an omen index with pages that this
-/// session can read.
+/// session can read. Entries of this session's that wait are on them then.
 ///
 /// # Safety
-/// `rel` is open.
+/// `rel` is open and locked, and no page of it.
 unsafe fn check_readable(rel: pg_sys::Relation, function: &'static str) {
     let fail = |code, message: String| {
         ErrorReport::new(code, message, function).report(PgLogLevel::ERROR);
@@ -41,5 +41,6 @@ unsafe fn check_readable(rel: pg_sys::Relation, function: &'static str) {
                 format!("index \"{name}\" is not valid"),
             );
         }
+        batch::settle(rel);
     }
 }

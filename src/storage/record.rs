@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
-use omen_core::store::{Edit, Image, RECORD_EDIT_BYTES, RECORD_EDITS, RECORD_PAGES, Record};
+use omen_core::store::{Edit, Image, RECORD_EDITS, RECORD_PAGES, Record};
 use omen_core::{Error, Result, planted};
 use pgrx::pg_sys;
 
@@ -106,41 +106,24 @@ impl Drop for GenericRecord<'_> {
     }
 }
 
-/// A page's part of a generic WAL record: of each edit its offset and length,
-/// two bytes each, and the new bytes (`writeFragment` in generic_xlog.c, the
-/// same in all supported versions).
-#[derive(Debug)]
-struct Fragments {
-    bytes: [u8; RECORD_EDIT_BYTES + 4 * RECORD_EDITS],
-    len: usize,
-}
-
-impl Fragments {
-    fn of(edits: &[Edit<'_>]) -> Option<Self> {
-        let mut fragments = Self {
-            bytes: [0; RECORD_EDIT_BYTES + 4 * RECORD_EDITS],
-            len: 0,
-        };
-        for (index, edit) in edits.iter().enumerate() {
-            if index == 1 && planted::is("count_not_logged") {
-                continue;
-            }
-            if edit.at + edit.bytes.len() > PAGE_SIZE {
-                return None;
-            }
-            fragments.put(&u16::try_from(edit.at).ok()?.to_ne_bytes())?;
-            fragments.put(&u16::try_from(edit.bytes.len()).ok()?.to_ne_bytes())?;
-            fragments.put(edit.bytes)?;
+/// What stands in front of each edit in a generic WAL record: its offset and length,
+/// two bytes each (`writeFragment` in generic_xlog.c, the same in all supported
+/// versions).
+fn fragment_headers(edits: &[Edit<'_>]) -> Option<[[u16; 2]; RECORD_EDITS]> {
+    let mut headers = [[0; 2]; RECORD_EDITS];
+    if edits.len() > RECORD_EDITS {
+        return None;
+    }
+    for (header, edit) in headers.iter_mut().zip(edits) {
+        if edit.at + edit.bytes.len() > PAGE_SIZE {
+            return None;
         }
-        Some(fragments)
+        *header = [
+            u16::try_from(edit.at).ok()?,
+            u16::try_from(edit.bytes.len()).ok()?,
+        ];
     }
-
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let to = self.bytes.get_mut(self.len..self.len + bytes.len())?;
-        to.copy_from_slice(bytes);
-        self.len += bytes.len();
-        Some(())
-    }
+    Some(headers)
 }
 
 /// Changes a page in place, under a generic WAL record of its own, which
@@ -160,7 +143,7 @@ pub unsafe fn amend(
 ) -> Result<()> {
     const LSN: usize = core::mem::offset_of!(pg_sys::PageHeaderData, pd_lsn);
     const { assert!(LSN == 0) };
-    let fragments = Fragments::of(edits).ok_or(Error::Full)?;
+    let headers = fragment_headers(edits).ok_or(Error::Full)?;
     let buffer = page.buffer();
     held::must_be_exclusive(buffer);
     // SAFETY: the buffer is pinned and exclusively locked, and the index open.
@@ -171,7 +154,7 @@ pub unsafe fn amend(
         pg_sys::CritSectionCount += 1;
         let bytes = page.bytes_mut();
         for edit in edits {
-            // `Fragments::of` has seen that it is within the page.
+            // `fragment_headers` has seen that it is within the page.
             let to = bytes.as_mut_ptr().add(edit.at);
             to.copy_from_nonoverlapping(edit.bytes.as_ptr(), edit.bytes.len());
         }
@@ -179,8 +162,15 @@ pub unsafe fn amend(
         if logged {
             direct::XLogBeginInsert();
             direct::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_STANDARD as u8);
-            let data = fragments.bytes.as_ptr().cast();
-            direct::XLogRegisterBufData(0, data, fragments.len as i32);
+            for (index, (header, edit)) in headers.iter().zip(edits).enumerate() {
+                if index == 1 && planted::is("count_not_logged") {
+                    continue;
+                }
+                let bytes = (header.as_ptr().cast(), size_of_val(header));
+                for (data, len) in [bytes, (edit.bytes.as_ptr().cast(), edit.bytes.len())] {
+                    direct::XLogRegisterBufData(0, data, len as i32);
+                }
+            }
             let lsn = direct::XLogInsert(pg_sys::RmgrIds::RM_GENERIC_ID as u8, 0);
             // PageSetLSN: two 32-bit words, the upper half first.
             let halves = [(lsn >> 32) as u32, lsn as u32];

@@ -109,6 +109,20 @@ impl<const V: usize> Index<V> {
         }
     }
 
+    /// Inserts entries that ascend and are not there yet.
+    pub fn insert_all(&mut self, entries: &[Pos<V>]) {
+        let tree = Tree::new(&self.store, &self.router);
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let inserted = tree
+                .insert_some(rest, FILL, &mut self.scratch, &mut NoDead)
+                .expect("inserts");
+            assert!(inserted > 0);
+            rest = &rest[inserted..];
+        }
+        self.set.extend(entries);
+    }
+
     /// Deletes from the tree alone what `dead` names, and cleans up.
     pub fn try_vacuum(&mut self, dead: &mut dyn FnMut(Tid) -> bool) -> Result<()> {
         let tree = Tree::new(&self.store, &self.router);

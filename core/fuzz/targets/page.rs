@@ -247,7 +247,8 @@ impl<const V: usize> Bench<V> {
         if leaf.delta_room() > 0 {
             let mut bytes = leaf.page().to_vec();
             let lower = leaf.header().lower;
-            let edits = DeltaAppend::new(&bytes, &target);
+            let mut room = Vec::new();
+            let edits = DeltaAppend::new(&bytes, &[target], &mut room);
             assert!(edits.edits().iter().all(|edit| edit.at <= lower));
             append_delta(&mut bytes, &target);
             let appended = LeafView::<V>::read(&bytes, 1).expect("an entry more");

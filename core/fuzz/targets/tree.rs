@@ -66,9 +66,16 @@ impl<const V: usize> Lab<V> {
         at(key, (self.row / 50) << 16 | (self.row % 50 + 1))
     }
 
-    fn insert(&mut self, key: u64) {
-        let pos = self.next(key);
-        self.index.insert(pos);
+    /// Inserts entries of these keys one by one, or all at once.
+    fn insert(&mut self, keys: impl Iterator<Item = u64>, together: bool) {
+        let mut entries: Vec<_> = keys.map(|key| self.next(key)).collect();
+        if together {
+            entries.sort_unstable();
+            entries.retain(|pos| !self.index.set.contains(pos));
+            self.index.insert_all(&entries);
+        } else {
+            entries.into_iter().for_each(|pos| self.index.insert(pos));
+        }
     }
 
     /// The session ends in an error after some records, of which the last may be
@@ -154,16 +161,22 @@ impl<const V: usize> Lab<V> {
         for step in script.as_chunks::<4>().0.iter().take(MOST_STEPS) {
             let [what, a, b, c] = *step;
             let key = self.key(a, b);
-            let n = u64::from(c % (MOST_INSERTS + 1));
+            let together = what >= 128;
+            let n = u64::from(c % (MOST_INSERTS + 1)) * if together { 8 } else { 1 };
+            let odd = 0x9e37_79b9_7f4a_7c15;
             match what % 10 {
                 // Serial, scattered, equal and far keys; then one beside others.
-                0 => (0..n).for_each(|i| self.insert(key.wrapping_add(i))),
-                1 => (0..n).for_each(|i| {
-                    self.insert((key.wrapping_add(i)).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-                }),
-                2 => (0..n).for_each(|_| self.insert(key)),
-                3 => self.insert(key << (c % 48)),
-                4 => (0..n).for_each(|i| self.insert(key.wrapping_add(i << (c / 32 * 4)))),
+                0 => self.insert((0..n).map(|i| key.wrapping_add(i)), together),
+                1 => self.insert(
+                    (0..n).map(|i| key.wrapping_add(i).wrapping_mul(odd)),
+                    together,
+                ),
+                2 => self.insert((0..n).map(|_| key), together),
+                3 => self.insert([key << (c % 48)].into_iter(), together),
+                4 => {
+                    let apart = c / 32 * 4;
+                    self.insert((0..n).map(|i| key.wrapping_add(i << apart)), together);
+                }
                 5 => self.index.vacuum(&mut |tid| is_dead(tid, u64::from(c))),
                 6 => {
                     let lo = at(key, 0);

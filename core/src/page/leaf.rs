@@ -12,7 +12,7 @@
 //! always delete in place.
 
 use super::block::BlockView;
-use super::bytes::{get_u16, get_u32, put, put_u16, put_u32, read_pos, write_pos};
+use super::bytes::{get_u16, get_u32, put_u16, put_u32, read_pos, write_pos};
 use super::header::{
     self, FLAG_HIGH_INFINITE, Header, Kind, PAGE_HEADER, SPECIAL, header, set_flags, set_left,
     set_right,
@@ -20,7 +20,7 @@ use super::header::{
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
 use crate::memory::reserve;
-use crate::store::{Edit, RECORD_EDIT_BYTES};
+use crate::store::{Edit, RECORD_EDITS};
 
 const COUNTS: usize = 12;
 const SURVIVORS: u16 = 0x8000;
@@ -353,55 +353,60 @@ pub fn set_high<const V: usize>(page: &mut [u8], flags: u8, high: Option<Pos<V>>
     }
 }
 
-/// The bytes that append an entry to the delta area of a leaf that has room for
-/// it ([`LeafView::delta_room`]).
+/// The bytes that append entries to the delta area of a leaf that has room for
+/// them ([`LeafView::delta_room`]).
 #[derive(Debug)]
-pub struct DeltaAppend<const V: usize> {
+pub struct DeltaAppend<'a> {
     lower: usize,
     new_lower: [u8; 2],
     new_count: [u8; 2],
-    entry: [u8; MAX_POS_BYTES],
+    count_at: usize,
+    entries: &'a [u8],
 }
 
-/// The longest position.
-const MAX_POS_BYTES: usize = RECORD_EDIT_BYTES - 4;
-
-impl<const V: usize> DeltaAppend<V> {
-    /// Appends `pos` to the delta area of `page`.
+impl<'a> DeltaAppend<'a> {
+    /// Appends `entries` to the delta area of `page`. `room` is scratch, with a
+    /// capacity of their bytes.
     #[must_use]
-    pub fn new(page: &[u8], pos: &Pos<V>) -> Self {
-        const { assert!(Pos::<V>::BYTES <= MAX_POS_BYTES) }
+    pub fn new<const V: usize>(page: &[u8], entries: &[Pos<V>], room: &'a mut Vec<u8>) -> Self {
         let lower = header::lower(page);
         let short = |x: usize| u16::try_from(x).unwrap_or(u16::MAX).to_le_bytes();
-        let count = get_u16(page, counts_at::<V>() + C_DELTA);
-        let mut entry = [0; MAX_POS_BYTES];
-        write_pos(&mut entry, 0, pos);
+        let count_at = counts_at::<V>() + C_DELTA;
+        let count = usize::from(get_u16(page, count_at));
+        room.clear();
+        room.resize(entries.len() * Pos::<V>::BYTES, 0);
+        for (index, pos) in entries.iter().enumerate() {
+            write_pos(room, index * Pos::<V>::BYTES, pos);
+        }
         Self {
             lower,
-            new_lower: short(lower + Pos::<V>::BYTES),
-            new_count: count.saturating_add(1).to_le_bytes(),
-            entry,
+            new_lower: short(lower + room.len()),
+            new_count: short(count + entries.len()),
+            count_at,
+            entries: room,
         }
     }
 
     /// What changes on the page.
     #[must_use]
-    pub fn edits(&self) -> [Edit<'_>; 3] {
+    pub fn edits(&self) -> [Edit<'_>; RECORD_EDITS] {
         let edit = |at, bytes| Edit { at, bytes };
-        let (entry, _) = self.entry.split_at(Pos::<V>::BYTES);
         [
             edit(header::PD_LOWER, &self.new_lower),
-            edit(counts_at::<V>() + C_DELTA, &self.new_count),
-            edit(self.lower, entry),
+            edit(self.count_at, &self.new_count),
+            edit(self.lower, self.entries),
         ]
     }
 }
 
 /// Appends an entry to the delta area of a leaf's image.
 pub fn append_delta<const V: usize>(page: &mut [u8], pos: &Pos<V>) {
-    for edit in DeltaAppend::new(page, pos).edits() {
-        put(page, edit.at, edit.bytes);
-    }
+    let lower = header::lower(page);
+    let count_at = counts_at::<V>() + C_DELTA;
+    let count = get_u16(page, count_at);
+    write_pos(page, lower, pos);
+    put_u16(page, count_at, count.saturating_add(1));
+    header::set_lower(page, lower + Pos::<V>::BYTES);
 }
 
 pub(crate) fn write_dir<const V: usize>(page: &mut [u8], index: usize, dir: &DirEntry<V>) {

@@ -27,7 +27,7 @@ pub use source::{ALL_KEYS, ALL_ROWS, Keys, Lanes, Rows, Source};
 use crate::error::{Error, Result};
 use crate::key::Block;
 use crate::page;
-use crate::store::{Edit, Image, PageStore, RECORD_EDIT_BYTES, RECORD_EDITS, Record};
+use crate::store::{Edit, Image, PageStore, RECORD_EDITS, Record};
 use schedule::Scheduler;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use world::{SimPage, World};
@@ -340,8 +340,8 @@ impl PageStore for SimStore {
     }
 
     fn amend(&self, page: &mut SimGuard, edits: &[Edit<'_>]) -> Result<()> {
-        let bytes = edits.iter().map(|edit| edit.bytes.len()).sum::<usize>();
-        if edits.len() > RECORD_EDITS || bytes > RECORD_EDIT_BYTES {
+        let outside = |edit: &Edit<'_>| edit.at + edit.bytes.len() > self.page_size;
+        if edits.len() > RECORD_EDITS || edits.iter().any(outside) {
             return Err(Error::Full);
         }
         self.call()?;

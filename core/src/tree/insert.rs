@@ -56,6 +56,35 @@ pub(crate) fn frame_of<const V: usize>(leaf: &LeafView<'_, V>) -> LeafFrame<V> {
     }
 }
 
+/// New entries of one leaf that its delta area takes even when it was folded just
+/// now. Of more, a rewrite at once is cheaper.
+fn few(page_size: usize) -> usize {
+    delta_capacity(page_size) / 4
+}
+
+/// Plans the fold of a leaf whose delta area, `batch` among it, is loaded; without
+/// what was found to be dead, if that was asked of all its entries.
+fn plan<const V: usize>(
+    leaf: &LeafView<'_, V>,
+    batch: &[Pos<V>],
+    drops: bool,
+    scratch: &mut Scratch<V>,
+) -> Result<()> {
+    if !drops {
+        return scratch.edit.plan_fold(leaf);
+    }
+    let mut visited = 0;
+    let dead = &scratch.dead;
+    scratch.edit.plan_survivors(leaf, &mut |pos| {
+        // Nobody has asked about the new ones.
+        if batch.binary_search(pos).is_ok() {
+            return true;
+        }
+        visited += 1;
+        !dead.get(visited - 1).copied().unwrap_or(false)
+    })
+}
+
 impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// Inserts an entry. When it returns, the entry is logged and can be found.
     ///
@@ -68,19 +97,46 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch: &mut Scratch<V>,
         liveness: &mut impl Liveness,
     ) -> Result<()> {
+        let inserted = self.insert_some(&[pos], options, scratch, liveness)?;
+        debug_assert_eq!(inserted, 1);
+        Ok(())
+    }
+
+    /// Inserts the first of `entries`, and those behind it that go into the same
+    /// leaf by the same record. Returns how many, at least one: they are logged and
+    /// can be found. `entries` ascend, and there is one at least.
+    ///
+    /// # Errors
+    /// As for [`Tree::insert`]; nothing is inserted then.
+    pub fn insert_some(
+        &self,
+        entries: &[Pos<V>],
+        options: InsertOptions,
+        scratch: &mut Scratch<V>,
+        liveness: &mut impl Liveness,
+    ) -> Result<usize> {
+        let Some(&pos) = entries.first() else {
+            return Ok(0);
+        };
         let lock = |block| self.store.write(block);
         // Each round but the last splits a page or finishes a split.
         for _ in 0..MAX_DESCENTS {
             let (mut guard, header) = self.find_leaf(&Target::At(pos), &lock)?;
             let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
-            if leaf.delta_room() > 0 {
-                let append = DeltaAppend::new(&guard, &pos);
-                return self.store.amend(&mut guard, &append.edits());
+            let behind = |high| entries.partition_point(|pos| *pos < high);
+            let mine = leaf.high().map_or(entries.len(), behind).max(1);
+            let mine = entries.get(..mine).unwrap_or(entries);
+            let bulk = mine.len() > few(self.store.page_size()) && header.high_infinite();
+            if mine.len() <= leaf.delta_room() && !bulk {
+                let append = DeltaAppend::new(&guard, mine, &mut scratch.append);
+                self.store.amend(&mut guard, &append.edits())?;
+                return Ok(mine.len());
             }
             let block = guard.block();
-            let folded = self.fold_and_insert(&guard, pos, options, scratch, liveness);
-            if fits(folded, block)? {
-                return Ok(());
+            let folded = self.fold_and_insert(&guard, mine, options, scratch, liveness);
+            let inserted = fits(folded, block)?;
+            if inserted > 0 {
+                return Ok(inserted);
             }
             if header.split_incomplete() {
                 drop(guard);
@@ -96,19 +152,23 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         })
     }
 
-    /// Folds the delta area and adds the entry to the empty one. Returns false,
-    /// with nothing written, if the leaf has to be split.
+    /// Folds the delta area. Of the leaf's new entries `mine`, few go into the
+    /// empty delta area; of many, as many as have room are folded as well. Returns
+    /// how many; 0, with nothing written: the leaf has to be split.
     fn fold_and_insert(
         &self,
         guard: &S::Exclusive,
-        pos: Pos<V>,
+        mut mine: &[Pos<V>],
         options: InsertOptions,
         scratch: &mut Scratch<V>,
         liveness: &mut impl Liveness,
-    ) -> Result<bool> {
+    ) -> Result<usize> {
         let leaf = LeafView::<V>::read(guard, guard.block())?;
+        let Some(first) = mine.first() else {
+            return Ok(0);
+        };
         let capacity = leaf_capacity::<V>(self.store.page_size());
-        let at_end = leaf.header().high_infinite() && leaf.last()?.is_none_or(|last| last < pos);
+        let at_end = leaf.header().high_infinite() && leaf.last()?.is_none_or(|last| last < *first);
         // A fold rewrites all that it hits: it has to make room for many more.
         let delta = delta_capacity(self.store.page_size()) * Pos::<V>::BYTES;
         let (limit, room) = if at_end {
@@ -119,32 +179,73 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         scratch.edit.load_delta(&leaf);
         let drops = self.find_dead(&leaf, scratch, liveness)?;
         let doomed = drops || scratch.dead.contains(&true);
-        if !at_end && !doomed && leaf.folded_size() + room > limit {
-            return Ok(false);
+        // From few entries in blocks nothing follows for many others.
+        let known = leaf.entries() > 2 * leaf.delta_len();
+        if !at_end && !doomed && known && leaf.folded_size() + room > limit {
+            return Ok(0);
         }
-        let planned = if drops {
-            let mut visited = 0;
-            let dead = &scratch.dead;
-            scratch.edit.plan_survivors(&leaf, &mut |_| {
-                visited += 1;
-                !dead.get(visited - 1).copied().unwrap_or(false)
-            })
-        } else {
-            scratch.edit.plan_fold(&leaf)
-        };
-        match planned {
-            Ok(()) if scratch.edit.footprint() + room <= limit => {}
-            Ok(()) | Err(Error::Full) => return Ok(false),
-            Err(error) => return Err(error),
+        let least = few(self.store.page_size());
+        // How many of the new ones are folded; 0: they go into the delta area.
+        let mut folded = 0;
+        if mine.len() > least {
+            folded = scratch.edit.add_to_delta(mine);
         }
-        let pieces = 0..scratch.edit.pieces().len();
+        loop {
+            let batch = mine.get(..folded).unwrap_or(&[]);
+            let planned = plan(&leaf, batch, drops, scratch);
+            let all = scratch.edit.pieces().len();
+            let pieces = match planned {
+                Ok(()) => scratch.edit.pieces_within(limit.saturating_sub(room)),
+                Err(Error::Full) => 0,
+                Err(error) => return Err(error),
+            };
+            let next = scratch.edit.pieces().get(pieces).map(|piece| piece.first());
+            let whole = planned.is_ok() && pieces == all;
+            let inserted = match next {
+                _ if whole && folded == 0 => mine.len(),
+                _ if whole => folded,
+                // What comes in order need not come to its end.
+                Some(next) if at_end && planned.is_ok() => batch.partition_point(|pos| *pos < next),
+                _ => 0,
+            };
+            if inserted > 0 {
+                let delta = if folded == 0 { mine } else { &[] };
+                self.write_fold(guard, &leaf, pieces, delta, scratch)?;
+                return Ok(inserted);
+            }
+            // A leaf that is rather empty is not split.
+            let split = folded == 0 || known && leaf.folded_size() > limit / 2;
+            let fewer = if split || folded <= least {
+                0
+            } else {
+                folded / 2
+            };
+            scratch.edit.take_from_delta(mine, folded, fewer);
+            if split {
+                return Ok(0);
+            }
+            if fewer == 0 {
+                mine = mine.get(..1).unwrap_or(mine);
+            }
+            folded = fewer;
+        }
+    }
+
+    fn write_fold(
+        &self,
+        guard: &S::Exclusive,
+        leaf: &LeafView<'_, V>,
+        pieces: usize,
+        delta: &[Pos<V>],
+        scratch: &Scratch<V>,
+    ) -> Result<()> {
         let mut record = self.store.begin()?;
         let image = record.register(guard, Image::Delta)?;
+        let image = record.image(image);
         scratch
             .edit
-            .write(guard, pieces, &[pos], &frame_of(&leaf), record.image(image))?;
-        record.commit()?;
-        Ok(true)
+            .write(guard, 0..pieces, delta, &frame_of(leaf), image)?;
+        record.commit()
     }
 
     /// Asks which entries of the leaf are dead. True: some are, `scratch.dead`

@@ -134,6 +134,8 @@ pub struct Scratch<const V: usize> {
     pub(crate) tids: Vec<u64>,
     pub(crate) fresh: Vec<u64>,
     pub(crate) dead: Vec<bool>,
+    /// Entries as they stand in a delta area.
+    pub(crate) append: Vec<u8>,
 }
 
 impl<const V: usize> Scratch<V> {
@@ -153,6 +155,11 @@ impl<const V: usize> Scratch<V> {
             room.try_reserve_exact(insert::MAX_DEAD_CHECK)
                 .map_err(|_| Error::OutOfMemory { bytes })?;
         }
+        let mut append = Vec::new();
+        let bytes = crate::page::delta_capacity(page_size) * Pos::<V>::BYTES;
+        append
+            .try_reserve_exact(bytes)
+            .map_err(|_| Error::OutOfMemory { bytes })?;
         let mut dead = Vec::new();
         dead.try_reserve_exact(insert::MAX_DEAD_CHECK)
             .map_err(|_| Error::OutOfMemory {
@@ -164,6 +171,7 @@ impl<const V: usize> Scratch<V> {
             tids,
             fresh,
             dead,
+            append,
         })
     }
 }

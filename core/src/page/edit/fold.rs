@@ -108,8 +108,9 @@ impl<const V: usize> EditScratch<V> {
             piece.n += more;
             piece.live += more;
         }
-        self.pending
-            .extend_from_slice(mine.get(more..).unwrap_or(&[]));
+        for pos in mine.get(more..).unwrap_or(&[]) {
+            self.add(leaf.page(), *pos, true)?;
+        }
         Ok(())
     }
 

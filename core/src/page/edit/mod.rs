@@ -145,6 +145,44 @@ impl<const V: usize> EditScratch<V> {
         self.delta.sort_unstable();
     }
 
+    /// Adds the first of `entries` (sorted) to `self.delta`, as many as have room,
+    /// and returns how many.
+    pub fn add_to_delta(&mut self, entries: &[Pos<V>]) -> usize {
+        let room = self.delta.capacity() - self.delta.len();
+        let taken = entries.get(..room).unwrap_or(entries);
+        self.delta.extend_from_slice(taken);
+        self.delta.sort_unstable();
+        taken.len()
+    }
+
+    /// Takes `entries[to..from]` out of `self.delta` again.
+    pub fn take_from_delta(&mut self, entries: &[Pos<V>], from: usize, to: usize) {
+        let out = entries.get(to..from).unwrap_or(&[]);
+        self.delta.retain(|pos| out.binary_search(pos).is_err());
+    }
+
+    /// How many of the planned pieces, from the first on, take at most `limit` bytes
+    /// of [`super::leaf_capacity`].
+    #[must_use]
+    pub fn pieces_within(&self, limit: usize) -> usize {
+        let mut taken = 0;
+        let more = self.pieces.iter().take_while(|piece| {
+            taken += piece.footprint();
+            taken <= limit
+        });
+        more.count()
+    }
+
+    /// Adds an entry to what is pending, and seals blocks while more than that has
+    /// room for is.
+    fn add(&mut self, page: &[u8], pos: Pos<V>, greedy: bool) -> Result<()> {
+        if self.pending.len() == self.pending.capacity() {
+            self.spill(page, greedy)?;
+        }
+        self.pending.push(pos);
+        Ok(())
+    }
+
     fn push_piece(&mut self, piece: Piece<V>) -> Result<()> {
         if self.pieces.len() == self.pieces.capacity() {
             return Err(Error::Full);
@@ -326,13 +364,15 @@ impl<const V: usize> EditScratch<V> {
             }
             let pos = self.columns.pos(i);
             while let Some(new) = mine.next_if(|new| *new < pos) {
-                self.pending.push(new);
+                self.add(leaf.page(), new, false)?;
             }
             if self.doomed.is_empty() || self.doomed.binary_search(&pos.tid).is_err() {
-                self.pending.push(pos);
+                self.add(leaf.page(), pos, false)?;
             }
         }
-        self.pending.extend(mine);
+        for new in mine {
+            self.add(leaf.page(), new, false)?;
+        }
         Ok(())
     }
 

@@ -140,20 +140,38 @@ pub(super) fn inserter(
         store,
         rng: Rng::new(rng.word()),
     };
-    for _ in 0..30 + rng.below(120) {
-        let pos = shared.entry(&mut rng, domain, append);
-        shared.history().insert_begins(pos);
-        let tree = Tree::new(store, router);
-        shared.let_fail(store, &mut rng, 12);
-        let inserted = tree.insert(pos, FILL, &mut scratch, &mut heap);
-        match shared.outcome(store, inserted) {
-            Some(()) => shared.history().insert_returned(pos),
-            None => shared.history().insert_failed(pos),
+    let most = [1, 1, 8, 60][rng.index(4)];
+    let mut left = 30 + rng.below(120);
+    while left > 0 {
+        let mut batch = Vec::new();
+        for _ in 0..(1 + rng.below(most)).min(left) {
+            let pos = shared.entry(&mut rng, domain, append);
+            shared.history().insert_begins(pos);
+            batch.push(pos);
+        }
+        left -= batch.len() as u64;
+        batch.sort_unstable();
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            let tree = Tree::new(store, router);
+            shared.let_fail(store, &mut rng, 12);
+            let inserted = tree.insert_some(rest, FILL, &mut scratch, &mut heap);
+            let Some(inserted) = shared.outcome(store, inserted) else {
+                let mut history = shared.history();
+                rest.iter().for_each(|pos| history.insert_failed(*pos));
+                break;
+            };
+            let (done, others) = rest.split_at(inserted);
+            let mut history = shared.history();
+            done.iter().for_each(|pos| history.insert_returned(*pos));
+            rest = others;
         }
         if shared.churn {
-            shared.kill(&mut rng, before.replace(pos));
+            for pos in batch {
+                shared.kill(&mut rng, before.replace(pos));
+                count(&shared.tally.operations);
+            }
         }
-        count(&shared.tally.operations);
     }
 }
 

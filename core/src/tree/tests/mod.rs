@@ -164,6 +164,14 @@ impl<const V: usize> Lab<V> {
         }
     }
 
+    /// Inserts entries that ascend, none of which is there yet.
+    fn insert_all(&mut self, entries: &[Pos<V>]) {
+        let tree = Tree::new(&self.store, &self.router);
+        let (fill, scratch) = (self.fill, &mut self.scratch);
+        steps::insert_all(&tree, entries, fill, scratch, &mut NoDead).unwrap();
+        self.set.extend(entries);
+    }
+
     fn try_delete(&mut self, dead: &HashSet<Tid>) -> Result<DeleteStats> {
         let mut stats = DeleteStats::default();
         let tree = Tree::new(&self.store, &self.router);

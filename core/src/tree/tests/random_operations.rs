@@ -26,6 +26,7 @@ const KILLS: [Kill; 6] = [
 #[derive(Clone, Debug)]
 enum Op {
     Insert(Source, usize),
+    Batch(Source, usize),
     Delete(Kill, u64),
     Scavenge,
     Refresh(Choice),
@@ -42,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
     let room = prop::sample::select(&[0usize, 40, 400, 1 << 20][..]);
     prop_oneof![
         6 => (source(), 1usize..scaled(300)).prop_map(|(source, n)| Op::Insert(source, n)),
+        3 => (source(), 1usize..scaled(3000)).prop_map(|(source, n)| Op::Batch(source, n)),
         4 => (prop::sample::select(&KILLS[..]), any::<u64>())
             .prop_map(|(kill, seed)| Op::Delete(kill, seed)),
         1 => Just(Op::Scavenge),
@@ -74,6 +76,11 @@ impl<const V: usize> Lab<V> {
                 for pos in source.fresh(*n, &self.set) {
                     self.insert(pos);
                 }
+            }
+            Op::Batch(source, n) => {
+                let mut entries = source.fresh(*n, &self.set);
+                entries.sort_unstable();
+                self.insert_all(&entries);
             }
             Op::Delete(kill, seed) => {
                 let dead = victims(&self.set, *kill, *seed);

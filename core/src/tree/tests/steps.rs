@@ -6,6 +6,8 @@ use crate::sim::{Keys, Rng};
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Insert(Pos<1>),
+    /// Entries in order, none of which is there.
+    Batch(Vec<Pos<1>>),
     Delete(HashSet<Tid>),
     Scavenge,
     /// As VACUUM does it: first what is lost is freed, then a model is published.
@@ -23,6 +25,7 @@ impl Step {
         let mut pause = || tree.store().breathe();
         match self {
             Self::Insert(pos) => tree.insert(*pos, fill, scratch, liveness),
+            Self::Batch(entries) => insert_all(tree, entries, fill, scratch, liveness),
             Self::Delete(dead) => {
                 let mut stats = DeleteStats::default();
                 let mut named = |tid: Tid| {
@@ -46,16 +49,55 @@ impl Step {
         }
     }
 
+    /// What is left to do where `set` holds what was done of it; `None`: nothing.
+    pub(super) fn rest(&self, set: &BTreeSet<Pos<1>>) -> Option<Self> {
+        let missing = |pos: &Pos<1>| !set.contains(pos);
+        match self {
+            Self::Insert(pos) => missing(pos).then(|| self.clone()),
+            Self::Batch(entries) => {
+                let entries: Vec<_> = entries.iter().copied().filter(missing).collect();
+                (!entries.is_empty()).then_some(Self::Batch(entries))
+            }
+            _ => Some(self.clone()),
+        }
+    }
+
+    /// Whether a run of it may leave this entry behind.
+    pub(super) fn inserts(&self, pos: &Pos<1>) -> bool {
+        match self {
+            Self::Insert(inserted) => inserted == pos,
+            Self::Batch(entries) => entries.contains(pos),
+            _ => false,
+        }
+    }
+
     /// Does to the set what was done to the tree.
     pub(super) fn note(&self, set: &mut BTreeSet<Pos<1>>) {
         match self {
             Self::Insert(pos) => {
                 set.insert(*pos);
             }
+            Self::Batch(entries) => set.extend(entries),
             Self::Delete(dead) => set.retain(|pos| !dead.contains(&pos.tid)),
             Self::Scavenge | Self::Publish(_) => {}
         }
     }
+}
+
+/// Inserts entries that ascend.
+pub(super) fn insert_all<const V: usize>(
+    tree: &Tree<'_, SimStore, V>,
+    mut entries: &[Pos<V>],
+    fill: InsertOptions,
+    scratch: &mut Scratch<V>,
+    liveness: &mut impl Liveness,
+) -> Result<()> {
+    while !entries.is_empty() {
+        let n = tree.insert_some(entries, fill, scratch, liveness)?;
+        assert!(n > 0);
+        entries = &entries[n..];
+    }
+    Ok(())
 }
 
 /// A run over a tree that holds `set`, the same each time.
@@ -85,6 +127,13 @@ pub(super) fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
             }
             1 => Step::Scavenge,
             2 => Step::Publish(Choice::Auto),
+            3..6 => {
+                let most = [10, 60, 300][rng.index(3)];
+                let n = 1 + rng.index(most);
+                let mut entries = source.fresh(n, &set);
+                entries.sort_unstable();
+                Step::Batch(entries)
+            }
             _ => {
                 let Some(mut pos) = source.fresh(1, &set).pop() else {
                     continue;
