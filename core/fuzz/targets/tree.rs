@@ -162,7 +162,7 @@ impl<const V: usize> Lab<V> {
             let [what, a, b, c] = *step;
             let key = self.key(a, b);
             let together = what >= 128;
-            let n = u64::from(c % (MOST_INSERTS + 1)) * if together { 8 } else { 1 };
+            let n = u64::from(c % (MOST_INSERTS + 1)) * if together { 4 } else { 1 };
             let odd = 0x9e37_79b9_7f4a_7c15;
             match what % 10 {
                 // Serial, scattered, equal and far keys; then one beside others.
