@@ -61,7 +61,7 @@ unsafe fn insert<const V: usize>(
         if may_wait && batch::keep(index, heap, pos) {
             return;
         }
-        let store = PgStore::new(index, &state.blocks);
+        let store = PgStore::new(index, &state.known);
         let tree = Tree::new(&store, &state.router);
         let options = InsertOptions {
             fillfactor: Options::of(index).fillfactor,

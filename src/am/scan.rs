@@ -69,7 +69,7 @@ impl<const V: usize> OmenScan<V> {
     #[inline]
     unsafe fn store<'a>(state: &'a IndexState<V>, scan: &Descriptor) -> PgStore<'a> {
         // SAFETY: the caller's promise.
-        unsafe { PgStore::new(scan.indexRelation, &state.blocks).for_scan(scan.xs_snapshot) }
+        unsafe { PgStore::new(scan.indexRelation, &state.known).for_scan(scan.xs_snapshot) }
     }
 
     /// Decides what depends on fields that the executor sets after

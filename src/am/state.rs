@@ -16,12 +16,12 @@ use std::rc::Rc;
 use omen_core::page::{self, Meta};
 use omen_core::store::PageStore;
 use omen_core::tree::{Counters, Loaded, Router, Scratch, read_model};
-use omen_core::{Block, Error, INVALID_BLOCK, Result};
+use omen_core::{Error, INVALID_BLOCK, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::options::router_memory;
-use crate::storage::{PAGE_SIZE, PgStore, file_number, in_index, index_name};
+use crate::storage::{Known, PAGE_SIZE, PgStore, file_number, in_index, index_name};
 use crate::types::{KeyCodec, KeyType, Ordering};
 
 /// Indexes that a session remembers.
@@ -33,8 +33,8 @@ pub(crate) struct IndexState<const V: usize> {
     pub codec: KeyCodec<V>,
     /// Positions to leaves.
     pub router: RefCell<Router<V>>,
-    /// The index's size when somebody last asked.
-    pub blocks: Cell<Block>,
+    /// The index's pages.
+    pub known: Known,
     /// The setting that the router was bounded by, in kB.
     memory: Cell<i32>,
     /// Loads of the router whose model was looked at.
@@ -134,9 +134,11 @@ pub(crate) fn ordering_code(ordering: Ordering) -> u8 {
     u8::from(ordering.desc) | u8::from(ordering.nulls_first) << 1
 }
 
-/// Bytes that a router may take by the session's setting.
-fn router_bytes(memory: i32) -> usize {
-    usize::try_from(memory).unwrap_or(0) * 1024
+/// Bytes that a router and what is known of the pages may take by the session's
+/// setting.
+fn shares(memory: i32) -> (usize, usize) {
+    let bytes = usize::try_from(memory).unwrap_or(0) * 1024;
+    (bytes - bytes / 4, bytes / 4)
 }
 
 /// Reads the meta page.
@@ -155,17 +157,19 @@ impl<const V: usize> IndexState<V> {
         // SAFETY: the caller's promise.
         let (key_type, ordering) = unsafe { (key_type(index), ordering(index)) };
         let memory = router_memory();
-        let mut router = Router::new(router_bytes(memory));
+        let (router_bytes, known_bytes) = shares(memory);
+        let mut router = Router::new(router_bytes);
         router.counters = counters;
         let state = Self {
             codec: KeyCodec { key_type, ordering },
             loads: Cell::new(counters.loads),
             router: RefCell::new(router),
-            blocks: Cell::new(0),
+            known: Known::default(),
             memory: Cell::new(memory),
         };
+        state.known.set_limit(known_bytes);
         // SAFETY: the caller's promise.
-        let meta = read_meta(&unsafe { PgStore::new(index, &state.blocks) })?;
+        let meta = read_meta(&unsafe { PgStore::new(index, &state.known) })?;
         let lanes = usize::from(meta.lanes);
         let fits =
             (meta.key_code, meta.ordering, lanes) == (key_type.code(), ordering_code(ordering), V);
@@ -243,7 +247,9 @@ pub(crate) unsafe fn state_of<const V: usize>(index: pg_sys::Relation) -> Rc<Ind
     let memory = router_memory();
     if memory != state.memory.get() {
         state.memory.set(memory);
-        state.router.borrow_mut().set_limit(router_bytes(memory));
+        let (router_bytes, known_bytes) = shares(memory);
+        state.router.borrow_mut().set_limit(router_bytes);
+        state.known.set_limit(known_bytes);
     }
     state
 }

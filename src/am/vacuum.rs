@@ -82,7 +82,7 @@ unsafe fn delete<const V: usize>(
     unsafe {
         let index = (*info).index;
         let state = state_of::<V>(index);
-        let store = PgStore::new(index, &state.blocks).with_strategy((*info).strategy);
+        let store = PgStore::new(index, &state.known).with_strategy((*info).strategy);
         let tree = Tree::new(&store, &state.router);
         let mut stats = DeleteStats::default();
         let deleted =
@@ -135,7 +135,7 @@ unsafe fn clean_up<const V: usize>(info: *mut pg_sys::IndexVacuumInfo) -> Scaven
     unsafe {
         let index = (*info).index;
         let state = state_of::<V>(index);
-        let store = PgStore::new(index, &state.blocks).with_strategy((*info).strategy);
+        let store = PgStore::new(index, &state.known).with_strategy((*info).strategy);
         let tree = Tree::new(&store, &state.router);
         let choice = Options::of(index).model;
         let found = tree.scavenge(&mut pause).and_then(|found| {

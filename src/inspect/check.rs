@@ -197,7 +197,7 @@ unsafe fn check_index<const V: usize>(
     unsafe {
         let state = state_of::<V>(index);
         let ring = pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_BULKREAD);
-        let store = PgStore::new(index, &state.blocks).with_strategy(ring);
+        let store = PgStore::new(index, &state.known).with_strategy(ring);
         let tree = Tree::new(&store, &state.router);
         let rows = heapallindexed.then(|| HeapRows::open(heap, index, state.codec));
         let mut leaves = Leaves {
@@ -227,7 +227,7 @@ unsafe fn check_index<const V: usize>(
         if let Some(rows) = leaves.rows {
             rows.close();
             // Looked up at random: through all buffers, not a ring of a few.
-            let store = PgStore::new(index, &state.blocks);
+            let store = PgStore::new(index, &state.known);
             find_rows(heap, index, &state.codec, &Tree::new(&store, &state.router));
         }
         in_index(index, store.breathe());

@@ -109,7 +109,7 @@ unsafe fn collect<const V: usize>(index: pg_sys::Relation) -> Result<Stats> {
         (state_of::<V>(index), pg_sys::GetAccessStrategy(bulk))
     };
     // SAFETY: as above.
-    let store = unsafe { PgStore::new(index, &state.blocks).with_strategy(ring) };
+    let store = unsafe { PgStore::new(index, &state.known).with_strategy(ring) };
     let meta = read_meta(&store)?;
     let mut stats = Stats {
         model: read_model(&store, &meta)?,

@@ -1,6 +1,5 @@
 //! An index's main fork as a [`PageStore`].
 
-use core::cell::Cell;
 use core::marker::PhantomData;
 
 use omen_core::store::{Edit, PageStore};
@@ -9,6 +8,7 @@ use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
 use super::buffer::{Exclusive, Pin, Shared};
+use super::known::Known;
 use super::record::{GenericRecord, amend};
 use super::relation::is_local;
 
@@ -26,9 +26,7 @@ const MAIN: pg_sys::ForkNumber::Type = pg_sys::ForkNumber::MAIN_FORKNUM;
 #[derive(Debug)]
 pub struct PgStore<'a> {
     index: pg_sys::Relation,
-    /// The index's size when somebody last asked. It never shrinks but by a
-    /// change of the file or by TRUNCATE of this session's own making.
-    blocks: &'a Cell<Block>,
+    known: &'a Known,
     /// Of the scan that reads, or NULL.
     snapshot: pg_sys::Snapshot,
     strategy: pg_sys::BufferAccessStrategy,
@@ -36,16 +34,16 @@ pub struct PgStore<'a> {
 }
 
 impl<'a> PgStore<'a> {
-    /// The pages of `index`; `blocks` remembers its size between calls, and is
-    /// 0 when it is not known.
+    /// The pages of `index`, of which `known` is known between calls.
     ///
     /// # Safety
-    /// `index` is open and locked for `'a`, and is an omen index.
+    /// `index` is open and locked for `'a`, and is an omen index, the one that
+    /// `known` is about.
     #[inline]
-    pub unsafe fn new(index: pg_sys::Relation, blocks: &'a Cell<Block>) -> Self {
+    pub unsafe fn new(index: pg_sys::Relation, known: &'a Known) -> Self {
         Self {
             index,
-            blocks,
+            known,
             snapshot: core::ptr::null_mut(),
             strategy: core::ptr::null_mut(),
             relation: PhantomData,
@@ -82,25 +80,34 @@ impl<'a> PgStore<'a> {
     fn ask_blocks(&self) -> Block {
         // SAFETY: the index is open.
         let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.index, MAIN) };
-        self.blocks.set(blocks);
+        self.known.blocks.set(blocks);
         blocks
     }
 
     /// Pins a page. `None` if the index has no such page.
     #[inline]
     fn pin(&self, block: Block) -> Option<Pin> {
-        if block >= self.blocks.get() && block >= self.ask_blocks() {
+        if block >= self.known.blocks.get() && block >= self.ask_blocks() {
             return None;
+        }
+        // SAFETY: the index is open, and is what `known` is about.
+        let recent = unsafe { self.known.pin(self.index, block) };
+        if recent.is_some() {
+            return recent;
         }
         // SAFETY: the index is open and has the page; the pin is taken over.
         unsafe {
-            Some(Pin::new(pg_sys::ReadBufferExtended(
+            let buffer = pg_sys::ReadBufferExtended(
                 self.index,
                 MAIN,
                 block,
                 pg_sys::ReadBufferMode::RBM_NORMAL,
                 self.strategy,
-            )))
+            );
+            if self.strategy.is_null() {
+                self.known.note(block, buffer);
+            }
+            Some(Pin::new(buffer))
         }
     }
 
@@ -163,8 +170,8 @@ impl<'a> PgStore<'a> {
             if !local {
                 pg_sys::UnlockRelationForExtension(self.index, lock);
             }
-            if block >= self.blocks.get() {
-                self.blocks.set(block + 1);
+            if block >= self.known.blocks.get() {
+                self.known.blocks.set(block + 1);
             }
             page
         }

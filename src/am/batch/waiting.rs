@@ -123,7 +123,7 @@ impl<const V: usize> Progress<'_, V> {
         // SAFETY: the caller's promise.
         unsafe {
             let state = state_of::<V>(index);
-            let store = PgStore::new(index, &state.blocks);
+            let store = PgStore::new(index, &state.known);
             let tree = Tree::new(&store, &state.router);
             let options = InsertOptions {
                 fillfactor: Options::of(index).fillfactor,
