@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::bitmap::Bitmap;
+use super::parallel::Participant;
 use super::state::{IndexState, key_type, state_of};
 use super::tuple::{TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, abandon, in_index};
@@ -82,12 +83,22 @@ impl<const V: usize> OmenScan<V> {
         unsafe { count_scan(scan) };
     }
 
-    /// Moves to the next entry.
+    /// Moves to the next entry; `part` is this process's in a parallel scan.
     #[inline]
-    fn advance(&mut self, store: &PgStore<'_>, forward: bool) -> Result<Option<Pos<V>>> {
+    fn advance(
+        &mut self,
+        store: &PgStore<'_>,
+        part: Option<&Participant<V>>,
+        forward: bool,
+    ) -> Result<Option<Pos<V>>> {
         let tree = Tree::new(store, &self.state.router);
-        self.scan
-            .next(&tree, &self.resolved.intervals, forward, self.keep_pin)
+        let intervals = &self.resolved.intervals;
+        match part {
+            None => self.scan.next(&tree, intervals, forward, self.keep_pin),
+            Some(part) => self
+                .scan
+                .next_shared(&tree, intervals, forward, self.keep_pin, part),
+        }
     }
 }
 
@@ -118,7 +129,9 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let state = Rc::clone(&self.state);
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
-        let mut found = self.advance(&store, forward);
+        // SAFETY: the scan is of this index.
+        let part = unsafe { Participant::of(scan) };
+        let mut found = self.advance(&store, part.as_ref(), forward);
         if first && found.is_ok() {
             found = state.warn_of_damage(&store).and(found);
         }
@@ -146,7 +159,8 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let store = unsafe { Self::store(&state, scan) };
         let recheck = self.resolved.recheck;
         let mut add_all = || -> Result<()> {
-            while self.advance(&store, true)?.is_some() {
+            // One process makes the bitmap.
+            while self.advance(&store, None, true)?.is_some() {
                 bitmap.add(self.scan.rest().iter().map(|pos| pos.tid), recheck);
                 self.scan.skip_rest();
                 store.breathe()?;
@@ -166,6 +180,9 @@ impl<const V: usize> AnyScan for OmenScan<V> {
 
     unsafe fn restore(&mut self, scan: &mut Descriptor) {
         let Some(mark) = self.mark else { return };
+        if !scan.parallel_scan.is_null() {
+            error!("omen: a parallel scan cannot go back to a mark");
+        }
         let state = Rc::clone(&self.state);
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
