@@ -11,6 +11,10 @@ const PAGE_CPU: f64 = 50.0;
 /// Pages that a search looks into: the router names the leaf, which takes
 /// about as long as one more page.
 const SEARCH_PAGES: f64 = 2.0;
+/// Entries of a page of a btree index on a column of 8 bytes: what decides
+/// whether a scan is long enough for parallel workers is how much there is to
+/// do, and an omen index has fewer pages for the same entries.
+const BTREE_PAGE_ENTRIES: f64 = 366.0;
 /// `BTLessStrategyNumber`.
 const LESS: i16 = 1;
 /// `BTEqualStrategyNumber`.
@@ -157,6 +161,8 @@ pub(super) unsafe extern "C-unwind" fn amcostestimate(
         *total = costs.indexTotalCost + searches * search;
         *selectivity = costs.indexSelectivity;
         *index_correlation = correlation(root, index).unwrap_or(costs.indexCorrelation);
-        *pages = costs.numIndexPages;
+        // The planner counts parallel workers by it, and nothing else (cost_index).
+        let as_btree = (costs.numIndexTuples / BTREE_PAGE_ENTRIES).ceil();
+        *pages = costs.numIndexPages.max(as_btree);
     }
 }

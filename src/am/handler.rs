@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{build, cost, insert, options, scan, vacuum};
+use super::{build, cost, insert, options, parallel, scan, vacuum};
 use crate::types;
 
 // `index_am_handler` is a pseudo-type that pgrx cannot name.
@@ -33,7 +33,7 @@ fn omen_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRouti
     am.amclusterable = true;
     // SERIALIZABLE transactions lock the whole index.
     am.ampredlocks = false;
-    am.amcanparallel = false;
+    am.amcanparallel = true;
     am.amusemaintenanceworkmem = false;
     // The cleanup looks at every page, whether there was a bulk delete or not.
     am.amparallelvacuumoptions =
@@ -57,6 +57,9 @@ fn omen_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRouti
     am.amendscan = Some(scan::amendscan);
     am.ammarkpos = Some(scan::ammarkpos);
     am.amrestrpos = Some(scan::amrestrpos);
+    am.amestimateparallelscan = Some(parallel::amestimateparallelscan);
+    am.aminitparallelscan = Some(parallel::aminitparallelscan);
+    am.amparallelrescan = Some(parallel::amparallelrescan);
 
     #[cfg(feature = "pg18")]
     {

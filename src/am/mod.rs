@@ -12,6 +12,7 @@ mod handler;
 pub(crate) mod heap;
 mod insert;
 pub(crate) mod options;
+mod parallel;
 mod scan;
 mod sort;
 pub(crate) mod state;

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 
 use super::batch;
 use super::bitmap::Bitmap;
+use super::parallel::Participant;
 use super::state::{IndexState, key_type, state_of};
 use super::tuple::{TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, abandon, in_index};
@@ -26,6 +27,8 @@ trait AnyScan {
     unsafe fn rescan(&mut self, scan: &mut Descriptor);
     /// Moves to the next row, and puts it into `scan`.
     unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
+    /// As `next`, if that needs nothing but the memory of the scan. Cannot fail.
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
     /// Whether the scan stands on a row.
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
@@ -83,12 +86,33 @@ impl<const V: usize> OmenScan<V> {
         unsafe { count_scan(scan) };
     }
 
-    /// Moves to the next entry.
+    /// Puts the row of an entry into `scan`. True.
     #[inline]
-    fn advance(&mut self, store: &PgStore<'_>, forward: bool) -> Result<Option<Pos<V>>> {
+    fn put(&mut self, scan: &mut Descriptor, pos: &Pos<V>) -> bool {
+        scan.xs_heaptid = pointer_of(pos.tid);
+        scan.xs_recheck = self.resolved.recheck;
+        if scan.xs_want_itup {
+            scan.xs_itup = self.tuple.form(&self.state.codec, pos);
+        }
+        true
+    }
+
+    /// Moves to the next entry; `part` is this process's in a parallel scan.
+    #[inline]
+    fn advance(
+        &mut self,
+        store: &PgStore<'_>,
+        part: Option<&Participant<V>>,
+        forward: bool,
+    ) -> Result<Option<Pos<V>>> {
         let tree = Tree::new(store, &self.state.router);
-        self.scan
-            .next(&tree, &self.resolved.intervals, forward, self.keep_pin)
+        let intervals = &self.resolved.intervals;
+        match part {
+            None => self.scan.next(&tree, intervals, forward, self.keep_pin),
+            Some(part) => self
+                .scan
+                .next_shared(&tree, intervals, forward, self.keep_pin, part),
+        }
     }
 }
 
@@ -119,20 +143,25 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let state = Rc::clone(&self.state);
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
-        let mut found = self.advance(&store, forward);
+        // SAFETY: the scan is of this index.
+        let part = unsafe { Participant::of(scan) };
+        let mut found = self.advance(&store, part.as_ref(), forward);
         if first && found.is_ok() {
             found = state.warn_of_damage(&store).and(found);
         }
         // SAFETY: the index is open.
-        let Some(pos) = (unsafe { in_index(scan.indexRelation, found) }) else {
-            return false;
-        };
-        scan.xs_heaptid = pointer_of(pos.tid);
-        scan.xs_recheck = self.resolved.recheck;
-        if scan.xs_want_itup {
-            scan.xs_itup = self.tuple.form(&state.codec, &pos);
+        match unsafe { in_index(scan.indexRelation, found) } {
+            Some(pos) => self.put(scan, &pos),
+            None => false,
         }
-        true
+    }
+
+    #[inline]
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> bool {
+        match self.scan.step(forward) {
+            Some(pos) => self.put(scan, &pos),
+            None => false,
+        }
     }
 
     fn on_row(&self) -> bool {
@@ -147,7 +176,8 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let store = unsafe { Self::store(&state, scan) };
         let recheck = self.resolved.recheck;
         let mut add_all = || -> Result<()> {
-            while self.advance(&store, true)?.is_some() {
+            // One process makes the bitmap.
+            while self.advance(&store, None, true)?.is_some() {
                 bitmap.add(self.scan.rest().iter().map(|pos| pos.tid), recheck);
                 self.scan.skip_rest();
                 store.breathe()?;
@@ -167,6 +197,9 @@ impl<const V: usize> AnyScan for OmenScan<V> {
 
     unsafe fn restore(&mut self, scan: &mut Descriptor) {
         let Some(mark) = self.mark else { return };
+        if !scan.parallel_scan.is_null() {
+            error!("omen: a parallel scan cannot go back to a mark");
+        }
         let state = Rc::clone(&self.state);
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
@@ -312,9 +345,28 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
     }
 }
 
-/// `amgettuple`.
-#[pg_guard]
+/// `amgettuple`. Most rows are in memory: what has no guard costs least, and cannot
+/// raise an ERROR.
 pub(super) unsafe extern "C-unwind" fn amgettuple(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    let forward = direction == pg_sys::ScanDirection::ForwardScanDirection;
+    let moves = forward || direction == pg_sys::ScanDirection::BackwardScanDirection;
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        if moves && !batch::any() {
+            let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
+            if opened.is_some_and(|opened| opened.step(&mut *scan, forward)) {
+                return true;
+            }
+        }
+        next_row(scan, direction)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn next_row(
     scan: pg_sys::IndexScanDesc,
     direction: pg_sys::ScanDirection::Type,
 ) -> bool {

@@ -28,6 +28,7 @@ mod store;
 pub use buffer::{Pin, abandon};
 pub use build_file::{EmptyFork, NewFork};
 pub use error::{HINT, in_index};
+pub use held::must_be_none;
 pub use known::Known;
 pub use relation::{file_number, index_name, is_other_temp, is_unlogged};
 pub use spill::{SpillFile, SpillReader};

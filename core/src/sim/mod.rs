@@ -87,6 +87,12 @@ impl SimStore {
         self.world().pages.iter().map(|page| page.pins).sum()
     }
 
+    /// Whether this actor has locked a page.
+    #[must_use]
+    pub fn holds_lock(&self) -> bool {
+        !self.world().held[self.actor].is_empty()
+    }
+
     /// Records committed so far.
     #[must_use]
     pub fn commits(&self) -> u64 {

@@ -15,6 +15,7 @@ mod waiting;
 use core::any::Any;
 use core::cell::{Cell, RefCell};
 use core::hash::BuildHasherDefault;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::HashMap;
 
 use omen_core::key::Pos;
@@ -51,14 +52,34 @@ trait AnyWaiting: Any {
 /// What waits, by the OID of the index.
 type Indexes = HashMap<u32, Box<dyn AnyWaiting>, BuildHasherDefault<OidHasher>>;
 
+/// A flag of the process, which has one thread. It is asked for each row, and costs
+/// less than one of a thread.
+struct Flag(AtomicBool);
+
+impl Flag {
+    #[inline]
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
+
+    fn replace(&self, on: bool) -> bool {
+        self.0.swap(on, Ordering::Relaxed)
+    }
+}
+
+/// Whether anything waits.
+static ANY: Flag = Flag(AtomicBool::new(false));
+/// Whether a statement is going on whose entries may wait.
+static ARMED: Flag = Flag(AtomicBool::new(false));
+
 thread_local! {
     static INDEXES: RefCell<Indexes> = RefCell::default();
-    /// Whether anything waits.
-    static ANY: Cell<bool> = const { Cell::new(false) };
     /// Bytes that all of it takes.
     static BYTES: Cell<usize> = const { Cell::new(0) };
-    /// Whether a statement is going on whose entries may wait.
-    static ARMED: Cell<bool> = const { Cell::new(false) };
     /// Subtransactions that such a statement has begun, in that order.
     static ARMED_BY: RefCell<Vec<SubTransactionId>> = const { RefCell::new(Vec::new()) };
 }
@@ -67,6 +88,12 @@ thread_local! {
 #[inline]
 pub(super) fn is_armed() -> bool {
     ARMED.get()
+}
+
+/// Whether anything waits.
+#[inline]
+pub(super) fn any() -> bool {
+    ANY.get()
 }
 
 /// Lets an entry wait. False: there is no memory for it.

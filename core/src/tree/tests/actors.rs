@@ -73,14 +73,14 @@ impl Shared {
     }
 
     /// Lets one of an actor's next calls fail, if calls do.
-    fn let_fail(&self, store: &SimStore, rng: &mut Rng, calls: u64) {
+    pub(super) fn let_fail(&self, store: &SimStore, rng: &mut Rng, calls: u64) {
         if self.errors && rng.once_in(4) {
             store.fail_call(1 + rng.below(calls), Failure::Returned);
         }
     }
 
     /// What came of it; `None`: a call failed.
-    fn outcome<T>(&self, store: &SimStore, result: Result<T>) -> Option<T> {
+    pub(super) fn outcome<T>(&self, store: &SimStore, result: Result<T>) -> Option<T> {
         store.forgive();
         match result {
             Ok(value) => Some(value),

@@ -169,6 +169,27 @@ impl<const V: usize> History<V> {
         remains.map(|(pos, _)| *pos).collect()
     }
 
+    /// Entries that have lived since a time before `since`, and do now.
+    pub(super) fn stable(&mut self, since: u64) -> BTreeSet<Pos<V>> {
+        let now = self.now();
+        let stable = |life: &Life| life.done < since && life.dead > now;
+        let stable = self.last_lives().filter(|(_, life)| stable(life));
+        stable.map(|(pos, _)| *pos).collect()
+    }
+
+    /// An entry that was returned at a time, by a scan that had begun before, must
+    /// have been there in between.
+    pub(super) fn must_have_been(&self, pos: &Pos<V>, begun: u64, now: u64) {
+        let lives = self.lives.get(pos);
+        let lives = lives.unwrap_or_else(|| panic!("a scan made up {pos:?}"));
+        assert!(
+            lives
+                .iter()
+                .any(|life| life.begun < now && life.gone > begun),
+            "a scan returned {pos:?}, which was gone or had not come"
+        );
+    }
+
     pub(super) fn key(&self, index: usize) -> Pos<V> {
         self.lives
             .keys()
@@ -218,12 +239,7 @@ impl<const V: usize> ScanLog<V> {
     /// Every entry that lived through the scan was returned on each pass over
     /// it, in order and once; and nothing was returned that was not there.
     pub(super) fn verify(&self, history: &mut History<V>) {
-        let end = history.now();
-        let stable: BTreeSet<Pos<V>> = history
-            .last_lives()
-            .filter(|(_, life)| life.done < self.begun && life.dead > end)
-            .map(|(pos, _)| *pos)
-            .collect();
+        let stable = history.stable(self.begun);
         // A scan begins at the end that its first step is from.
         let backward = self.steps.first().is_some_and(|(_, forward, _)| !forward);
         let mut place = if backward { Place::End } else { Place::Start };
@@ -251,14 +267,7 @@ impl<const V: usize> ScanLog<V> {
                     ordered,
                     "a scan went from {place:?} to {next:?}, forward: {forward}"
                 );
-                let lives = history.lives.get(pos);
-                let lives = lives.unwrap_or_else(|| panic!("a scan made up {pos:?}"));
-                assert!(
-                    lives
-                        .iter()
-                        .any(|life| life.begun < *now && life.gone > self.begun),
-                    "a scan returned {pos:?}, which was gone or had not come"
-                );
+                history.must_have_been(pos, self.begun, *now);
                 let wanted = self
                     .intervals
                     .iter()

@@ -10,7 +10,11 @@ use std::sync::{Arc, Mutex};
 
 /// A tree with free pages, with routers that were loaded at different times of
 /// its past.
-fn tree_with_past(seed: u64, rng: &mut Rng, domain: u64) -> (Lab<1>, Vec<Router<1>>, u64) {
+pub(super) fn tree_with_past(
+    seed: u64,
+    rng: &mut Rng,
+    domain: u64,
+) -> (Lab<1>, Vec<Router<1>>, u64) {
     let mut row = 0;
     let mut next_row = || {
         row += 1;

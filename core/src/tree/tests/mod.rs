@@ -24,6 +24,7 @@ mod old_pages;
 mod random_operations;
 mod scans;
 mod session;
+mod shared;
 mod sizes;
 mod steps;
 

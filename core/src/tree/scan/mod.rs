@@ -6,13 +6,17 @@
 //! it. No slot or page is remembered but as a hint, so pages may be split,
 //! merged and recycled under a running scan.
 
+mod batch;
+mod shared;
+
+pub use shared::{Reached, Turns};
+
 use super::Tree;
 use super::descend::{Arrival, Promise, Target, arrive, fences};
 use super::interval::{Interval, earlier};
-use crate::codec::MAX_VALUES;
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
-use crate::page::{self, BlockView, Entries, Header, LeafView, delta_capacity};
+use crate::page::{self, Entries, Header, LeafView, delta_capacity};
 use crate::planted;
 use crate::store::{PageGuard, PageStore};
 
@@ -31,7 +35,8 @@ pub struct Mark<const V: usize> {
     entry: Option<Pos<V>>,
 }
 
-#[derive(Clone, Copy)]
+/// A leaf as it was when it was read: a hint.
+#[derive(Clone, Copy, Debug)]
 struct Page<const V: usize> {
     block: Block,
     low: Pos<V>,
@@ -53,23 +58,14 @@ pub struct Scan<P, const V: usize> {
     /// The scan has run past its last entry, in this direction (forwards?).
     ended: Option<bool>,
     columns: Box<Entries<V>>,
+    /// What this process has claimed of a scan that is shared, ascending.
+    claim: Vec<Interval<V>>,
 }
 
 impl<P, const V: usize> Default for Scan<P, V> {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The first position at or above `end`, looked for from `at` on: most intervals
-/// are one key, and most keys one entry.
-fn bound_near<const V: usize>(view: &BlockView<'_, V>, at: usize, end: &Pos<V>) -> usize {
-    for near in at..at + 2 {
-        if near >= view.len() || view.pos(near) >= *end {
-            return near.min(view.len());
-        }
-    }
-    view.lower_bound(end)
 }
 
 impl<P, const V: usize> Scan<P, V> {
@@ -87,6 +83,7 @@ impl<P, const V: usize> Scan<P, V> {
             serial: 0,
             ended: None,
             columns: Box::default(),
+            claim: Vec::new(),
         }
     }
 
@@ -100,6 +97,7 @@ impl<P, const V: usize> Scan<P, V> {
         self.ended = None;
         self.want = FIRST_BATCH;
         self.serial += 1;
+        self.claim.clear();
     }
 
     /// Releases the pin, if any.
@@ -162,15 +160,30 @@ impl<P, const V: usize> Scan<P, V> {
         forward: bool,
         keep_pin: bool,
     ) -> Result<Option<Pos<V>>> {
-        if forward {
-            if self.at + 1 < self.batch.len().cast_signed() {
-                self.at += 1;
-                return Ok(self.current());
-            }
-        } else if self.at > 0 {
-            self.at -= 1;
-            return Ok(self.current());
+        if let Some(pos) = self.step(forward) {
+            return Ok(Some(pos));
         }
+        self.next_batch(tree, intervals, forward, keep_pin)
+    }
+
+    /// Moves to the next entry of the batch in hand; `None`, without a move: it
+    /// ends here, and [`Scan::next`] knows more.
+    #[inline]
+    pub fn step(&mut self, forward: bool) -> Option<Pos<V>> {
+        let to = if forward { self.at + 1 } else { self.at - 1 };
+        let pos = *self.batch.get(usize::try_from(to).ok()?)?;
+        self.at = to;
+        Some(pos)
+    }
+
+    /// Moves to the first entry of the next batch that has any.
+    fn next_batch<S: PageStore<Pin = P>>(
+        &mut self,
+        tree: &Tree<'_, S, V>,
+        intervals: &[Interval<V>],
+        forward: bool,
+        keep_pin: bool,
+    ) -> Result<Option<Pos<V>>> {
         while let Some(wanted) = self.wanted(intervals, forward) {
             self.fetch(tree, wanted, forward, keep_pin)?;
             if !self.batch.is_empty() {
@@ -302,13 +315,7 @@ impl<P, const V: usize> Scan<P, V> {
         };
         let (guard, header) = self.locate(tree, &target)?;
         let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
-        let (low, high) = fences::<V>(&guard, &header);
-        self.page = Some(Page {
-            block: guard.block(),
-            low,
-            high,
-            right: header.right,
-        });
+        let (low, high) = self.remember(&guard, &header);
         let covered = if forward {
             let end = earlier(wanted.hi, high);
             let hi = self.collect_forward(&leaf, wanted.lo, end)?;
@@ -335,6 +342,18 @@ impl<P, const V: usize> Scan<P, V> {
         }
         self.want = (self.want * 4).min(MAX_BATCH);
         Ok(())
+    }
+
+    /// Remembers the leaf that is read now, and returns its fences.
+    fn remember(&mut self, guard: &impl PageGuard, header: &Header) -> (Pos<V>, Option<Pos<V>>) {
+        let (low, high) = fences::<V>(guard, header);
+        self.page = Some(Page {
+            block: guard.block(),
+            low,
+            high,
+            right: header.right,
+        });
+        (low, high)
     }
 
     /// Locks the page for the near end of a stretch: the page read last or its
@@ -377,150 +396,5 @@ impl<P, const V: usize> Scan<P, V> {
             }
         }
         tree.find_leaf(target, &|block| tree.store().read(block))
-    }
-
-    /// Takes the first entries of blocks in `from..end`. Returns up to where
-    /// the batch covers the page: `end`, or behind the last entry taken.
-    fn collect_forward(
-        &mut self,
-        leaf: &LeafView<'_, V>,
-        from: Pos<V>,
-        end: Option<Pos<V>>,
-    ) -> Result<Option<Pos<V>>> {
-        if leaf.blocks() == 0 {
-            return Ok(end);
-        }
-        let first = leaf.find(&from);
-        for index in first..leaf.blocks() {
-            let behind = index + 1 == leaf.blocks();
-            if index > first
-                && end.is_some_and(|end| end <= leaf.dir(index).map_or(end, |d| d.first))
-            {
-                break;
-            }
-            let view = leaf.view(index)?;
-            let mut at = if index == first {
-                view.lower_bound(&from)
-            } else {
-                0
-            };
-            let to = match end {
-                Some(end) if behind || leaf.dir(index + 1)?.first > end => {
-                    bound_near(&view, at, &end)
-                }
-                _ => view.len(),
-            };
-            while at < to {
-                let some = (self.want - self.batch.len()).min(MAX_VALUES);
-                let count = view.decode(at, to.min(at + some), &mut self.columns);
-                for i in 0..count {
-                    if view.survives(at + i) {
-                        self.batch.push(self.columns.pos(i));
-                    }
-                }
-                at += count.max(1);
-                if self.batch.len() >= self.want
-                    && (at < to || !behind)
-                    && let Some(last) = self.batch.last()
-                {
-                    return Ok(Some(last.next()));
-                }
-            }
-        }
-        Ok(end)
-    }
-
-    /// As [`Scan::collect_forward`], from the other end.
-    fn collect_backward(
-        &mut self,
-        leaf: &LeafView<'_, V>,
-        start: Pos<V>,
-        end: Option<Pos<V>>,
-    ) -> Result<Pos<V>> {
-        if leaf.blocks() == 0 {
-            return Ok(start);
-        }
-        let mut index = match end {
-            Some(end) => leaf.find(&end),
-            None => leaf.blocks() - 1,
-        };
-        let mut cut = None;
-        let mut nearest = true;
-        'blocks: loop {
-            let first = leaf.dir(index)?.first;
-            let view = leaf.view(index)?;
-            let mut to = match end {
-                Some(end) if nearest => {
-                    let to = view.lower_bound(&end);
-                    let skip = planted::is("backward_skips_bound") && self.want == FIRST_BATCH;
-                    to.saturating_sub(usize::from(skip))
-                }
-                _ => view.len(),
-            };
-            nearest = false;
-            let from = if first >= start {
-                0
-            } else {
-                view.lower_bound(&start)
-            };
-            while to > from {
-                let some = (self.want - self.batch.len()).min(MAX_VALUES);
-                let at = to.saturating_sub(some).max(from);
-                let count = view.decode(at, to, &mut self.columns);
-                for i in (0..count).rev() {
-                    if view.survives(at + i) {
-                        self.batch.push(self.columns.pos(i));
-                    }
-                }
-                to = at;
-                if self.batch.len() >= self.want && (to > from || (index > 0 && first > start)) {
-                    cut = self.batch.last().copied();
-                    break 'blocks;
-                }
-            }
-            if index == 0 || first <= start {
-                break;
-            }
-            index -= 1;
-        }
-        self.batch.reverse();
-        Ok(cut.unwrap_or(start))
-    }
-
-    /// Merges the delta area's entries of the covered stretch into the batch.
-    fn merge_delta(&mut self, leaf: &LeafView<'_, V>, covered: &Interval<V>) {
-        let sorted = self.batch.len();
-        for index in 0..leaf.delta_len() {
-            let pos = leaf.delta(index);
-            let inside = covered.lo <= pos && covered.hi.is_none_or(|hi| pos < hi);
-            // The capacity was reserved before the page was locked.
-            if inside && self.batch.len() < self.batch.capacity() {
-                self.batch.push(pos);
-            }
-        }
-        let mut fresh = self.batch.len() - sorted;
-        if fresh == 0 {
-            return;
-        }
-        let mut delta = [Pos::MIN; 64];
-        if fresh > delta.len() {
-            self.batch.sort_unstable();
-            return;
-        }
-        delta[..fresh].copy_from_slice(&self.batch[sorted..]);
-        delta[..fresh].sort_unstable();
-        let mut old = sorted;
-        for at in (0..sorted + fresh).rev() {
-            if fresh == 0 {
-                break;
-            }
-            if old > 0 && self.batch[old - 1] > delta[fresh - 1] {
-                old -= 1;
-                self.batch[at] = self.batch[old];
-            } else {
-                fresh -= 1;
-                self.batch[at] = delta[fresh];
-            }
-        }
     }
 }
