@@ -2,6 +2,7 @@
 //! ordered top-N and inserts, on real and generated tables, in a private
 //! throw-away PostgreSQL cluster. Every answer is compared with btree's.
 
+mod bench;
 mod chart;
 mod cluster;
 mod data;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use postgres::Client;
 
 use crate::cluster::{Cluster, Place};
@@ -30,8 +31,13 @@ use crate::report::Report;
 use crate::workloads::Bench;
 
 #[derive(Parser)]
-#[command(about = "An index access method beside btree, in a throw-away cluster")]
+#[command(
+    about = "An index access method beside btree, in a throw-away cluster",
+    args_conflicts_with_subcommands = true
+)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Rows per generated data set, and at most so many flights
     /// [default: 5,000,000; 10,000,000 with --sizes]
     #[arg(long)]
@@ -62,6 +68,12 @@ struct Options {
     pg_config: PathBuf,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Every workload, with goals and a report
+    Bench(bench::Options),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DataSet {
     Flights,
@@ -70,7 +82,11 @@ enum DataSet {
 }
 
 fn main() -> ExitCode {
-    let result = demo(&Options::parse());
+    let options = Options::parse();
+    let result = match &options.command {
+        Some(Command::Bench(options)) => bench::run(options).map(|()| true),
+        None => demo(&options),
+    };
     interrupted::wait_if_set();
     match result {
         Ok(true) => ExitCode::SUCCESS,

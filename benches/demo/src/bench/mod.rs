@@ -1,0 +1,214 @@
+//! The benchmark: every workload on omen beside btree, and beside hash and BRIN where
+//! these can do the work, losses included.
+
+mod build;
+mod datasets;
+mod insert;
+mod lab;
+mod memory;
+mod method;
+mod read;
+mod results;
+mod tables;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::bench::datasets::{DataSet, Extent};
+use crate::bench::lab::{Lab, Scale};
+use crate::bench::method::{BOTH, Method, WITH_PLAIN};
+use crate::bench::results::{Document, Versions};
+use crate::cluster::{Cluster, Place};
+use crate::progress::stage;
+use crate::{create_extensions, flights, interrupted, settings};
+
+/// Workloads, as `ONLY` names them.
+const WORKLOADS: &[&str] = &["build", "probe", "read", "insert", "growth"];
+
+#[derive(Args)]
+pub struct Options {
+    /// Rows per data set, and at most so many flights
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    rows: u64,
+    /// Fewer repetitions, sizes and seconds
+    #[arg(long)]
+    quick: bool,
+    /// Check answers, plans and sizes with one repetition of everything; times mean nothing
+    #[arg(long)]
+    check: bool,
+    /// Only these data sets and workloads
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The access method to compare with btree
+    #[arg(long, default_value = "omen")]
+    candidate: String,
+    /// Where results go
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Where the flights are kept once downloaded
+    #[arg(long, default_value = "target/demo/cache")]
+    cache: PathBuf,
+    /// Parent of the temporary cluster [default: the system's]
+    #[arg(long)]
+    workdir: Option<PathBuf>,
+    /// The PostgreSQL to use
+    #[arg(long, env = "PG_CONFIG", default_value = "pg_config")]
+    pg_config: PathBuf,
+}
+
+/// Measures everything that is wanted and writes the results.
+pub fn run(options: &Options) -> Result<()> {
+    let out = &options.out;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    stage("starting a private PostgreSQL cluster");
+    let settings = settings::server();
+    let mut lab = start(options, &settings)?;
+    let shown = settings::shown(&mut lab.client, &settings)?;
+    let measured = measure(&mut lab, options);
+    if measured.is_err() {
+        interrupted::wait_if_set();
+        eprintln!("the server's log ends with:\n{}", lab.cluster.log_tail());
+    }
+    measured?;
+    println!("{}", tables::all(&lab.results, &lab.candidate));
+    let document = Document {
+        machine: &[],
+        settings: &shown,
+        results: &lab.results,
+    };
+    document.write(&out.join("results.json"))?;
+    lab.require_equal_answers()
+}
+
+fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
+    let parent = options.workdir.clone().unwrap_or_else(std::env::temp_dir);
+    let cluster = Cluster::start(
+        &Place {
+            pg_config: &options.pg_config,
+            parent: &parent,
+            keep: false,
+        },
+        settings,
+    )?;
+    let mut client = cluster.connect()?;
+    create_extensions(&mut client, &options.candidate)?;
+    let versions = client.query_one(
+        "SELECT current_setting('server_version'),
+                coalesce((SELECT extversion FROM pg_extension WHERE extname = 'omendb_index'), '')",
+        &[],
+    )?;
+    let (repetitions, warm_ups) = match (options.check, options.quick) {
+        (true, _) => (1, 0),
+        (_, true) => (3, 1),
+        _ => (5, 1),
+    };
+    Ok(Lab {
+        cluster,
+        client,
+        candidate: options.candidate.clone(),
+        scale: Scale {
+            rows: options.rows,
+            repetitions,
+            warm_ups,
+            quick: options.quick,
+            check: options.check,
+        },
+        only: options.only.clone(),
+        versions: Versions {
+            postgresql: versions.get(0),
+            omendb_index: versions.get(1),
+        },
+        rows: 0,
+        results: Vec::new(),
+    })
+}
+
+fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
+    let mut sets = datasets::generated(lab.scale.rows);
+    let mut names: Vec<&str> = sets.iter().map(|set| set.name).collect();
+    names.push(datasets::FLIGHTS);
+    for name in &options.only {
+        ensure!(
+            names.contains(&name.as_str()) || WORKLOADS.contains(&name.as_str()),
+            "there is neither a data set nor a workload {name}; there are {} and {}",
+            names.join(", "),
+            WORKLOADS.join(", ")
+        );
+    }
+    if lab.wants(datasets::FLIGHTS, &names) {
+        match flights::fetch(&options.cache) {
+            Ok(file) => {
+                stage("loading flights");
+                flights::load(&mut lab.client, &file, lab.scale.rows)?;
+                sets.push(datasets::flights("flights"));
+            }
+            Err(error) => eprintln!("the flights cannot be fetched ({error:#}); going on without"),
+        }
+    }
+    for set in &sets {
+        if lab.wants(set.name, &names) {
+            data_set(lab, set)?;
+        }
+    }
+    Ok(())
+}
+
+/// All workloads of one data set.
+fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
+    let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
+    let mut methods = BOTH.to_vec();
+    if set.extent != Extent::Core {
+        methods.push(Method::Hash);
+        if set.clustered_heap {
+            methods.push(Method::Brin);
+        }
+    }
+    stage(&format!("{}: generating and copying", set.name));
+    let mut tables = methods.clone();
+    tables.push(Method::Plain);
+    lab.load(set, &tables)?;
+    if wants(lab, "build") {
+        stage(&format!("{}: building", set.name));
+        build::serial(lab, set, &methods)?;
+    } else {
+        lab.create_indexes(&methods)?;
+    }
+    let column = lab.column()?;
+    column.draw_probes(&mut lab.client)?;
+    if wants(lab, "probe") {
+        stage(&format!("{}: probes", set.name));
+        read::probes(lab, set, &methods)?;
+    }
+    if set.extent != Extent::Core && wants(lab, "read") {
+        stage(&format!("{}: reads", set.name));
+        column.draw_ranges(&mut lab.client)?;
+        read::others(lab, set, &methods)?;
+        read::heap_scan(lab, set)?;
+    }
+    if set.extent == Extent::Everything {
+        writes(lab, set)?;
+    }
+    Ok(())
+}
+
+fn writes(lab: &mut Lab, set: &DataSet) -> Result<()> {
+    let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
+    if wants(lab, "build") {
+        stage(&format!("{}: parallel builds", set.name));
+        build::parallel(lab, set)?;
+    }
+    if wants(lab, "insert") {
+        stage(&format!("{}: bulk inserts", set.name));
+        insert::bulk(lab, set)?;
+    }
+    if wants(lab, "growth") {
+        stage(&format!("{}: growth", set.name));
+        lab.copy_base(&WITH_PLAIN)?;
+        lab.create_indexes(&BOTH)?;
+        insert::grow(lab, set)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! The results as tables, which are Markdown too.
+
+use crate::bench::results::Measurement;
+use crate::report::{grouped, left, new_table, ratio, right, value};
+
+/// The sections of the report, in order, with their titles.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("size", "Size"),
+    ("build", "Build"),
+    ("read", "Reads"),
+    (
+        "cold",
+        "Reads with an index several times larger than shared_buffers",
+    ),
+    ("clients", "Prepared lookups by several clients"),
+    ("insert", "Bulk inserts"),
+    ("rows", "Single-row inserts"),
+    ("change", "Updates, deletes and VACUUM"),
+    ("churn", "Queue and counter between vacuums"),
+    ("memory", "Memory of sessions"),
+    ("planning", "Planning"),
+    ("curve", "Lookups and size over rows"),
+    ("floor", "Beside the floor"),
+];
+
+/// All sections that have results.
+pub fn all(results: &[Measurement], candidate: &str) -> String {
+    let mut text = String::new();
+    for (group, title) in GROUPS {
+        let of_group: Vec<&Measurement> = results.iter().filter(|r| r.group == *group).collect();
+        if !of_group.is_empty() {
+            text.push_str(&format!(
+                "\n## {title}\n\n{}\n",
+                table(&of_group, candidate)
+            ));
+        }
+    }
+    text
+}
+
+/// One line for each data set and workload.
+fn table(results: &[&Measurement], candidate: &str) -> String {
+    let mut table = new_table(&[
+        "data",
+        "workload",
+        "rows",
+        "btree",
+        candidate,
+        "min - max",
+        "ratio",
+        "others",
+        "answers",
+    ]);
+    for line in lines(results) {
+        let of = |method: &str| line.iter().find(|result| result.method == method);
+        let shown = |method| of(method).map_or("-".into(), |r| value(r.value, r.unit));
+        let first = line[0];
+        let extremes = of(candidate).map_or(String::new(), |r| {
+            format!("{} - {}", value(r.min, r.unit), value(r.max, r.unit))
+        });
+        let others: Vec<String> = line
+            .iter()
+            .filter(|result| result.method != "btree" && result.method != candidate)
+            .map(|result| format!("{} {}", result.method, value(result.value, result.unit)))
+            .collect();
+        table.add_row([
+            left(&first.data_set),
+            left(&workload(&line)),
+            right(&grouped(first.rows)),
+            right(&shown("btree")),
+            right(&shown(candidate)),
+            left(&extremes),
+            right(&ratio(
+                of(candidate).and_then(|result| result.ratio_to_btree),
+            )),
+            left(&others.join(", ")),
+            left(match first.answers_equal {
+                Some(true) => "equal",
+                Some(false) => "DIFFERENT",
+                None => "",
+            }),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The workload, with the parallel workers where there were any.
+fn workload(line: &[&Measurement]) -> String {
+    let name = &line[0].workload;
+    if line.iter().all(|result| result.workers.unwrap_or(0) == 0) {
+        return name.clone();
+    }
+    let workers: Vec<String> = line
+        .iter()
+        .map(|result| format!("{}: {}", result.method, result.workers.unwrap_or(0)))
+        .collect();
+    format!("{name} (workers {})", workers.join(", "))
+}
+
+/// Results of the same data set, workload and rows together, in order of appearance.
+pub fn lines<'a>(results: &[&'a Measurement]) -> Vec<Vec<&'a Measurement>> {
+    let mut lines: Vec<Vec<&Measurement>> = Vec::new();
+    for result in results {
+        let same = |line: &&mut Vec<&Measurement>| {
+            line[0].data_set == result.data_set
+                && line[0].workload == result.workload
+                && line[0].rows == result.rows
+        };
+        match lines.iter_mut().find(same) {
+            Some(line) => line.push(result),
+            None => lines.push(vec![result]),
+        }
+    }
+    lines
+}
