@@ -10,8 +10,9 @@ const RANGES: u64 = 10_000;
 const LARGE_RANGES: u64 = 5;
 /// On small tables there are more large ranges, for a time that can be measured.
 const MIN_ROWS_READ: u64 = 250_000;
-/// Keeps lookups of keys with many rows each, and ranges over them, short.
-const MAX_ROWS_READ: u64 = 2_000_000;
+/// Rows read for each key that is drawn at most. It keeps lookups of keys with many
+/// rows each, and ranges over them, short.
+const MAX_ROWS_READ: u64 = 10;
 /// Settings under which every query is planned as the index scan to be measured.
 pub const PLANNER: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off;
     SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off;
@@ -24,6 +25,8 @@ pub struct Column<'a> {
     pub rows: u64,
     /// Rows that have the key of a random row, on average; at least 1.
     pub per_key: u64,
+    /// How many keys are drawn at most.
+    pub most: u64,
 }
 
 impl<'a> Column<'a> {
@@ -42,21 +45,24 @@ impl<'a> Column<'a> {
             name,
             rows: u64::try_from(counts.get::<_, i64>(0))?,
             per_key: u64::try_from(counts.get::<_, i64>(1))?.max(1),
+            most: PROBES,
         })
     }
 
     /// Tables `starts` and `probes`, column `k`: keys of random rows. There are
     /// fewer in `probes` where each of them has many rows.
     pub fn draw_probes(&self, client: &mut Client) -> Result<()> {
-        let Self { table, name, .. } = self;
-        let probes = (MAX_ROWS_READ / self.per_key)
-            .clamp(100, PROBES)
+        let Self {
+            table, name, most, ..
+        } = self;
+        let probes = (MAX_ROWS_READ * most / self.per_key)
+            .clamp(100, *most)
             .min(self.rows);
         client.batch_execute(&format!(
             "SELECT setseed(0.1);
              DROP TABLE IF EXISTS starts;
              CREATE TABLE starts AS SELECT {name} AS k FROM {table}
-                ORDER BY random() LIMIT {PROBES};
+                ORDER BY random() LIMIT {most};
              DROP TABLE IF EXISTS probes;
              CREATE TABLE probes AS SELECT k FROM starts LIMIT {probes};"
         ))?;
@@ -67,10 +73,11 @@ impl<'a> Column<'a> {
     /// `hi`: ranges that begin at the keys of random rows.
     pub fn draw_ranges(&self, client: &mut Client) -> Result<()> {
         let Self { table, name, .. } = self;
+        let most_rows = MAX_ROWS_READ * self.most;
         let large = (self.rows / 100).max(100);
         let small = 100;
-        let large_ranges = (MIN_ROWS_READ / large).clamp(LARGE_RANGES, RANGES);
-        let ranges = (MAX_ROWS_READ / (small + self.per_key)).clamp(50, RANGES);
+        let large_ranges = (MIN_ROWS_READ.min(most_rows) / large).clamp(LARGE_RANGES, RANGES);
+        let ranges = (most_rows / (small + self.per_key)).clamp(50, RANGES);
         for (into, length, count) in [("ranges", small, ranges), ("large", large, large_ranges)] {
             client.batch_execute(&format!(
                 "DROP TABLE IF EXISTS {into};
@@ -83,34 +90,33 @@ impl<'a> Column<'a> {
         }
         Ok(client.batch_execute("ANALYZE ranges; ANALYZE large")?)
     }
+}
 
-    /// Whether each of `indexed`, read through its index from end to end, is in
-    /// order and holds what a sequential scan of table `reference` finds.
-    pub fn indexes_agree(
-        &self,
-        client: &mut Client,
-        indexed: &[Target],
-        reference: &str,
-    ) -> Result<bool> {
-        let name = self.name;
-        let hash = format!("count(*), sum(hash_record_extended(ROW({name}), 0))");
-        let expected = run(
-            client,
-            &format!("SELECT {hash}, 0 AS disorder FROM {reference}"),
-            &BTREE,
-        )?;
-        let ordered = format!(
-            "SELECT {hash}, count(*) FILTER (WHERE {name} < before) AS disorder
-             FROM (SELECT {name}, lag({name}) OVER (ORDER BY {name}) AS before
-                   FROM {{t}}) AS s"
-        );
-        client.batch_execute(PLANNER)?;
-        let mut equal = true;
-        for target in indexed {
-            equal &= same(&expected.1, &run(client, &ordered, target)?.1);
-        }
-        Ok(equal)
+/// Whether the index on `column` of each of `indexed`, read from end to end, is in
+/// order and holds what a sequential scan of table `reference` finds.
+pub fn indexes_agree(
+    client: &mut Client,
+    column: &str,
+    indexed: &[Target],
+    reference: &str,
+) -> Result<bool> {
+    let hash = format!("count(*), sum(hash_record_extended(ROW({column}), 0))");
+    let expected = run(
+        client,
+        &format!("RESET ALL; SELECT {hash}, 0 AS disorder FROM {reference}"),
+        &BTREE,
+    )?;
+    let ordered = format!(
+        "SELECT {hash}, count(*) FILTER (WHERE {column} < before) AS disorder
+         FROM (SELECT {column}, lag({column}) OVER (ORDER BY {column}) AS before
+               FROM {{t}}) AS s"
+    );
+    client.batch_execute(PLANNER)?;
+    let mut equal = true;
+    for target in indexed {
+        equal &= same(&expected.1, &run(client, &ordered, target)?.1);
     }
+    Ok(equal)
 }
 
 pub fn count(client: &mut Client, table: &str) -> Result<u64> {

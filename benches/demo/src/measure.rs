@@ -154,12 +154,21 @@ pub fn require_plan(client: &mut Client, query: &Query, target: &Target) -> Resu
         "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {}",
         query.timed
     );
-    let (_, rows) = run(client, &explain, target)?;
+    require_explained(client, &explain, query.scan, target)
+}
+
+/// The same for an EXPLAIN of any kind; `Scan::Index` and `Scan::Bitmap` need no ANALYZE.
+pub fn require_explained(
+    client: &mut Client,
+    explain: &str,
+    scan: Scan,
+    target: &Target,
+) -> Result<String> {
+    let (_, rows) = run(client, explain, target)?;
     let plan: Vec<String> = rows.into_iter().flatten().flatten().collect();
     let plan = plan.join("\n");
-    if !plan_is(&plan, query.scan, target) {
-        let table = target.table;
-        let sql = explain.replace("{t}", table);
+    if !plan_is(&plan, scan, target) {
+        let sql = explain.replace("{t}", target.table);
         bail!("not the plan to be measured:\n{sql}\n{plan}");
     }
     Ok(plan)

@@ -5,7 +5,7 @@ use postgres::Client;
 
 use crate::data::Case;
 use crate::inserts::PLAIN;
-use crate::keys::{self, BOTH, Column, PLANNER};
+use crate::keys::{self, BOTH, Column};
 use crate::measure::{BTREE, CANDIDATE, Query, Scan, compare, interleave, median, run};
 use crate::progress::stage;
 use crate::queries::Names;
@@ -84,7 +84,6 @@ impl<'a> Bench<'a> {
             let (took, _) = run(self.client, &create, target)?;
             Ok(took.as_secs_f64())
         })?;
-        self.client.batch_execute(PLANNER)?;
         keys::prewarm(self.client, &BOTH)?;
         let equal = self.indexes_agree_with(self.case.table)?;
         let times = (median(&mut seconds[0]), median(&mut seconds[1]));
@@ -178,7 +177,7 @@ impl<'a> Bench<'a> {
 
     /// Whether both indexes hold what a sequential scan of `table` finds.
     pub(crate) fn indexes_agree_with(&mut self, table: &str) -> Result<bool> {
-        self.column.indexes_agree(self.client, &BOTH, table)
+        keys::indexes_agree(self.client, self.case.column, &BOTH, table)
     }
 
     pub(crate) fn push(

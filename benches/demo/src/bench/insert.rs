@@ -9,10 +9,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::bench::datasets::{Arrival, DataSet};
-use crate::bench::lab::{BASE, Lab, Subject};
+use crate::bench::lab::{Lab, Subject};
 use crate::bench::method::{BOTH, Method, WITH_PLAIN};
 use crate::bench::results::{Summary, shares};
-use crate::keys::Column;
 use crate::measure::run;
 use crate::workloads::as_f64;
 
@@ -56,7 +55,7 @@ pub fn bulk(lab: &mut Lab, set: &DataSet) -> Result<()> {
         ),
     ] {
         let costs = insert(lab, first, &statement, &file)?;
-        let equal = contents_agree(lab)?;
+        let equal = lab.indexes_hold(Method::Plain.target().table)?;
         record(
             lab,
             set,
@@ -154,21 +153,6 @@ fn record(
         put(what, unit, &whole);
         put(&format!("{what}, index share"), unit, &share);
     }
-}
-
-/// Whether both indexes hold what the table without index holds.
-fn contents_agree(lab: &mut Lab) -> Result<bool> {
-    let column = Column {
-        table: BASE,
-        name: "k",
-        rows: lab.rows,
-        per_key: 1,
-    };
-    let targets = BOTH.map(Method::target);
-    let plain = Method::Plain.target().table;
-    let equal = column.indexes_agree(&mut lab.client, &targets, plain)?;
-    lab.client.batch_execute("RESET ALL")?;
-    Ok(equal)
 }
 
 /// Doubles the tables by rows with random keys, and records the sizes after it.

@@ -8,7 +8,7 @@ use crate::bench::method::{Ask, BOTH, Method, planner};
 use crate::bench::results::{Measurement, Summary, Versions, times_better};
 use crate::cluster::Cluster;
 use crate::data::create;
-use crate::keys::{Column, copy_table};
+use crate::keys::{Column, copy_table, indexes_agree};
 use crate::measure::{Query, Target, first_count, interleave, require_plan, run, same};
 
 /// The table that data sets are generated into.
@@ -27,6 +27,26 @@ pub struct Scale {
     pub check: bool,
 }
 
+impl Scale {
+    /// Keys to look for, where there are `usually` so many.
+    fn most_keys(&self, usually: u64) -> u64 {
+        match self {
+            Self { check: true, .. } => usually / 200,
+            Self { quick: true, .. } => usually / 2,
+            _ => usually,
+        }
+    }
+
+    /// Repetitions within one measurement, where there are `usually` so many.
+    pub fn loops(&self, usually: u64) -> u64 {
+        if self.check {
+            (usually / 50).max(1)
+        } else {
+            usually
+        }
+    }
+}
+
 pub struct Lab {
     pub cluster: Cluster,
     pub client: Client,
@@ -38,6 +58,8 @@ pub struct Lab {
     pub versions: Versions,
     /// Rows of the tables that are measured at the moment.
     pub rows: u64,
+    /// A server setting that is not the usual one at the moment.
+    pub note: String,
     pub results: Vec<Measurement>,
 }
 
@@ -88,6 +110,23 @@ impl Lab {
         Ok(())
     }
 
+    /// A vacuumed table of what `select` gives, with its index, for each of `methods`.
+    pub fn fill(&mut self, select: &str, fillfactor: u8, methods: &[Method]) -> Result<()> {
+        self.client.batch_execute("RESET ALL")?;
+        for method in methods {
+            let table = method.target().table;
+            self.client.batch_execute(&format!(
+                "DROP TABLE IF EXISTS {table};
+                 CREATE TABLE {table} WITH (fillfactor = {fillfactor}) AS {select}"
+            ))?;
+            self.create_indexes(&[*method])?;
+            self.client
+                .batch_execute(&format!("VACUUM (ANALYZE) {table}"))?;
+            self.rows = crate::keys::count(&mut self.client, table)?;
+        }
+        Ok(())
+    }
+
     /// `CREATE INDEX` on column `k`.
     pub fn index_sql(&self, method: Method) -> String {
         let Target { table, index } = method.target();
@@ -106,7 +145,11 @@ impl Lab {
 
     /// Column `k` of table `base`.
     pub fn column(&mut self) -> Result<Column<'static>> {
-        Column::of(&mut self.client, BASE, "k")
+        let column = Column::of(&mut self.client, BASE, "k")?;
+        Ok(Column {
+            most: self.scale.most_keys(column.most),
+            ..column
+        })
     }
 
     /// Does `one` for each method in turn, warm-up first.
@@ -224,7 +267,9 @@ impl Lab {
                 repetitions: summary.repetitions,
                 workers: None,
                 answers_equal: subject.equal,
-                settings: subject.settings.trim().to_owned(),
+                settings: format!("{} {}", self.note, subject.settings)
+                    .trim()
+                    .to_owned(),
                 versions: self.versions.clone(),
             });
         }
@@ -234,21 +279,32 @@ impl Lab {
     /// Whether both indexes hold what the table of each holds; for tables that have
     /// been changed, and not necessarily in the same way.
     pub fn indexes_whole(&mut self) -> Result<bool> {
-        let column = Column {
-            table: BASE,
-            name: "k",
-            rows: self.rows,
-            per_key: 1,
-        };
         let mut equal = true;
         for method in BOTH {
             let target = method.target();
+            equal &= indexes_agree(&mut self.client, "k", &[target], target.table)?;
             self.client.batch_execute("RESET ALL")?;
-            let agrees = column.indexes_agree(&mut self.client, &[target], target.table)?;
-            equal &= agrees;
         }
+        Ok(equal)
+    }
+
+    /// Whether both indexes hold what table `reference` holds.
+    pub fn indexes_hold(&mut self, reference: &str) -> Result<bool> {
+        let targets = BOTH.map(Method::target);
+        let equal = indexes_agree(&mut self.client, "k", &targets, reference)?;
         self.client.batch_execute("RESET ALL")?;
         Ok(equal)
+    }
+
+    /// Summaries of what `repeat` gave for `methods`, times `factor`.
+    pub fn summaries(
+        methods: &[Method],
+        values: Vec<Vec<f64>>,
+        factor: f64,
+    ) -> Vec<(Method, Summary)> {
+        let each = methods.iter().zip(values);
+        each.map(|(method, values)| (*method, Summary::of(values).times(factor)))
+            .collect()
     }
 
     /// Bytes of WAL so far.

@@ -44,6 +44,11 @@ impl Sampler {
     }
 }
 
+/// Bytes that the backend of `session` has for itself.
+pub fn of_session(session: &mut Client) -> Result<u64> {
+    anonymous_bytes(backend_pid(session)?)
+}
+
 fn backend_pid(session: &mut Client) -> Result<i32> {
     Ok(session.query_one("SELECT pg_backend_pid()", &[])?.get(0))
 }

@@ -2,6 +2,11 @@
 //! these can do the work, losses included.
 
 mod build;
+mod change;
+mod churn;
+mod clients;
+mod cold;
+mod curve;
 mod datasets;
 mod insert;
 mod lab;
@@ -9,6 +14,7 @@ mod memory;
 mod method;
 mod read;
 mod results;
+mod sessions;
 mod tables;
 
 use std::fs;
@@ -19,14 +25,17 @@ use clap::Args;
 
 use crate::bench::datasets::{DataSet, Extent};
 use crate::bench::lab::{Lab, Scale};
-use crate::bench::method::{BOTH, Method, WITH_PLAIN};
+use crate::bench::method::{BOTH, Method};
 use crate::bench::results::{Document, Versions};
 use crate::cluster::{Cluster, Place};
 use crate::progress::stage;
 use crate::{create_extensions, flights, interrupted, settings};
 
 /// Workloads, as `ONLY` names them.
-const WORKLOADS: &[&str] = &["build", "probe", "read", "insert", "growth"];
+const WORKLOADS: &[&str] = &[
+    "build", "probe", "read", "clients", "cold", "insert", "rows", "update", "vacuum", "growth",
+    "curve", "floor", "churn", "memory", "planning",
+];
 
 #[derive(Args)]
 pub struct Options {
@@ -117,6 +126,7 @@ fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
             check: options.check,
         },
         only: options.only.clone(),
+        note: String::new(),
         versions: Versions {
             postgresql: versions.get(0),
             omendb_index: versions.get(1),
@@ -153,6 +163,17 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
             data_set(lab, set)?;
         }
     }
+    let others: [(&str, fn(&mut Lab) -> Result<()>); 3] = [
+        ("churn", churn::all),
+        ("planning", sessions::planning),
+        ("memory", sessions::partitions),
+    ];
+    for (name, workload) in others {
+        if lab.wants(name, WORKLOADS) {
+            stage(name);
+            workload(lab)?;
+        }
+    }
     Ok(())
 }
 
@@ -180,7 +201,7 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     column.draw_probes(&mut lab.client)?;
     if wants(lab, "probe") {
         stage(&format!("{}: probes", set.name));
-        read::probes(lab, set, &methods)?;
+        read::probes(lab, read::GROUP, set.name, &methods)?;
     }
     if set.extent != Extent::Core && wants(lab, "read") {
         stage(&format!("{}: reads", set.name));
@@ -188,27 +209,39 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
         read::others(lab, set, &methods)?;
         read::heap_scan(lab, set)?;
     }
+    if set.name == datasets::SERIAL && wants(lab, "clients") {
+        stage(&format!("{}: lookups by clients", set.name));
+        clients::lookups(lab, set, &methods)?;
+    }
     if set.extent == Extent::Everything {
-        writes(lab, set)?;
+        for (name, workload) in EVERYTHING {
+            if wants(lab, name) {
+                stage(&format!("{}: {name}", set.name));
+                workload(lab, set)?;
+            }
+        }
     }
     Ok(())
 }
 
-fn writes(lab: &mut Lab, set: &DataSet) -> Result<()> {
-    let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
-    if wants(lab, "build") {
-        stage(&format!("{}: parallel builds", set.name));
-        build::parallel(lab, set)?;
-    }
-    if wants(lab, "insert") {
-        stage(&format!("{}: bulk inserts", set.name));
-        insert::bulk(lab, set)?;
-    }
-    if wants(lab, "growth") {
-        stage(&format!("{}: growth", set.name));
-        lab.copy_base(&WITH_PLAIN)?;
+type Workload = fn(&mut Lab, &DataSet) -> Result<()>;
+
+/// What is measured on few data sets, in this order: later ones change the tables.
+const EVERYTHING: &[(&str, Workload)] = &[
+    ("cold", |lab, set| {
+        cold::probes(lab, set, &settings::server())
+    }),
+    ("memory", |lab, set| sessions::one_index(lab, set.name)),
+    ("build", build::parallel),
+    ("insert", insert::bulk),
+    ("rows", clients::inserts),
+    ("vacuum", change::delete_and_vacuum),
+    ("growth", |lab, set| {
+        lab.copy_base(&BOTH)?;
         lab.create_indexes(&BOTH)?;
-        insert::grow(lab, set)?;
-    }
-    Ok(())
-}
+        insert::grow(lab, set)
+    }),
+    ("update", change::updates),
+    ("curve", curve::over_rows),
+    ("floor", curve::tiny),
+];

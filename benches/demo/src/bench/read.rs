@@ -25,15 +25,20 @@ const BITMAP_RANGES: u64 = 1_000;
 const MIN_MAX: u64 = 5_000;
 
 /// Random probes, which are measured on all data sets.
-pub fn probes(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
+pub fn probes(
+    lab: &mut Lab,
+    group: &'static str,
+    data_set: &str,
+    methods: &[Method],
+) -> Result<()> {
     let each = count(&mut lab.client, "probes")?;
     for (workload, scan) in [
         ("random probe, index-only", Scan::IndexOnly),
         ("random probe, with heap", Scan::Index),
     ] {
         let timed = Timed {
-            group: GROUP,
-            data_set: set.name,
+            group,
+            data_set,
             workload,
             query: NAMES.point(scan),
             ask: Ask::Equal,
@@ -203,7 +208,7 @@ fn counts(lab: &mut Lab, set: &DataSet) -> Result<()> {
 
 /// The least and the greatest key, by statements whose plan is kept.
 fn min_max(lab: &mut Lab, set: &DataSet) -> Result<()> {
-    let times = if lab.scale.check { 50 } else { MIN_MAX };
+    let times = lab.scale.loops(MIN_MAX);
     let query = Query {
         scan: Scan::IndexOnly,
         timed: "SELECT 1, min(k), max(k) FROM {t} AS t".into(),
@@ -228,11 +233,7 @@ fn min_max(lab: &mut Lab, set: &DataSet) -> Result<()> {
             .as_secs_f64())
     })?;
     let factor = 1e6 / crate::workloads::as_f64(times);
-    let entries: Vec<(Method, Summary)> = BOTH
-        .into_iter()
-        .zip(seconds)
-        .map(|(method, times)| (method, Summary::of(times).times(factor)))
-        .collect();
+    let entries = Lab::summaries(&BOTH, seconds, factor);
     let subject = Subject {
         group: GROUP,
         data_set: set.name,
