@@ -3,15 +3,20 @@
 
 mod build;
 mod change;
+mod check;
 mod churn;
 mod clients;
 mod cold;
 mod curve;
 mod datasets;
+mod goals;
 mod insert;
 mod lab;
+mod machine;
+mod markdown;
 mod memory;
 mod method;
+mod plots;
 mod read;
 mod results;
 mod sessions;
@@ -25,6 +30,7 @@ use clap::Args;
 
 use crate::bench::datasets::{DataSet, Extent};
 use crate::bench::lab::{Lab, Scale};
+use crate::bench::markdown::Markdown;
 use crate::bench::method::{BOTH, Method};
 use crate::bench::results::{Document, Versions};
 use crate::cluster::{Cluster, Place};
@@ -76,20 +82,62 @@ pub fn run(options: &Options) -> Result<()> {
     let settings = settings::server();
     let mut lab = start(options, &settings)?;
     let shown = settings::shown(&mut lab.client, &settings)?;
+    let machine = machine::describe();
     let measured = measure(&mut lab, options);
     if measured.is_err() {
         interrupted::wait_if_set();
         eprintln!("the server's log ends with:\n{}", lab.cluster.log_tail());
     }
-    measured?;
-    println!("{}", tables::all(&lab.results, &lab.candidate));
-    let document = Document {
-        machine: &[],
+    let sets = measured?;
+    let Lab {
+        results, candidate, ..
+    } = &lab;
+    println!("{}", tables::all(results, candidate));
+    if !options.check {
+        let goals = markdown::goals_section(results, candidate, options.rows);
+        println!("{}{goals}", tables::losses(results, candidate));
+    }
+    Document {
+        machine: &machine,
         settings: &shown,
-        results: &lab.results,
-    };
-    document.write(&out.join("results.json"))?;
+        results,
+    }
+    .write(&out.join("results.json"))?;
+    let pictures = plots::write(results, candidate, &lab.versions.postgresql, out)?;
+    Markdown {
+        candidate,
+        command: &options.command(),
+        rows: options.rows,
+        versions: &lab.versions,
+        machine: &machine,
+        settings: &shown,
+        sets: &sets,
+        pictures: &pictures,
+        results,
+    }
+    .write(&out.join("benchmarks.md"))?;
+    println!(
+        "written: results.json, benchmarks.md and pictures in {}",
+        out.display()
+    );
+    if options.check {
+        check::sizes(results, candidate)?;
+    }
     lab.require_equal_answers()
+}
+
+impl Options {
+    /// How the same is measured again.
+    fn command(&self) -> String {
+        let mut command = format!("make bench ROWS={}", self.rows);
+        if self.quick {
+            command.push_str(" QUICK=1");
+        }
+        if !self.only.is_empty() {
+            command.push_str(&format!(" ONLY={}", self.only.join(",")));
+        }
+        command
+    }
 }
 
 fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
@@ -136,7 +184,8 @@ fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
     })
 }
 
-fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
+/// Measures what is wanted; the data sets.
+fn measure(lab: &mut Lab, options: &Options) -> Result<Vec<DataSet>> {
     let mut sets = datasets::generated(lab.scale.rows);
     let mut names: Vec<&str> = sets.iter().map(|set| set.name).collect();
     names.push(datasets::FLIGHTS);
@@ -158,10 +207,9 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
             Err(error) => eprintln!("the flights cannot be fetched ({error:#}); going on without"),
         }
     }
+    sets.retain(|set| lab.wants(set.name, &names));
     for set in &sets {
-        if lab.wants(set.name, &names) {
-            data_set(lab, set)?;
-        }
+        data_set(lab, set)?;
     }
     let others: [(&str, fn(&mut Lab) -> Result<()>); 3] = [
         ("churn", churn::all),
@@ -174,7 +222,7 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<()> {
             workload(lab)?;
         }
     }
-    Ok(())
+    Ok(sets)
 }
 
 /// All workloads of one data set.
@@ -201,7 +249,7 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     column.draw_probes(&mut lab.client)?;
     if wants(lab, "probe") {
         stage(&format!("{}: probes", set.name));
-        read::probes(lab, read::GROUP, set.name, &methods)?;
+        read::probes(lab, read::GROUP, set.name, "", &methods)?;
     }
     if set.extent != Extent::Core && wants(lab, "read") {
         stage(&format!("{}: reads", set.name));

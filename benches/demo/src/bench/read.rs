@@ -29,6 +29,7 @@ pub fn probes(
     lab: &mut Lab,
     group: &'static str,
     data_set: &str,
+    suffix: &str,
     methods: &[Method],
 ) -> Result<()> {
     let each = count(&mut lab.client, "probes")?;
@@ -39,7 +40,7 @@ pub fn probes(
         let timed = Timed {
             group,
             data_set,
-            workload,
+            workload: &format!("{workload}{suffix}"),
             query: NAMES.point(scan),
             ask: Ask::Equal,
             each,

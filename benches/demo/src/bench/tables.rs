@@ -38,26 +38,36 @@ pub fn all(results: &[Measurement], candidate: &str) -> String {
     text
 }
 
+/// What the candidate is worse at than btree, worst first; `curve` shows rows again
+/// that other sections have.
+pub fn losses(results: &[Measurement], candidate: &str) -> String {
+    let mut lost: Vec<(f64, &Measurement)> = results
+        .iter()
+        .filter(|result| result.method == candidate && result.group != "curve")
+        .filter_map(|result| Some((result.ratio_to_btree?, result)))
+        .filter(|(ratio, _)| *ratio < 1.0)
+        .collect();
+    lost.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut table = new_table(&["data", "workload", "ratio"]);
+    for (times, result) in &lost {
+        table.add_row([
+            left(&result.data_set),
+            left(&result.workload),
+            right(&ratio(Some(*times))),
+        ]);
+    }
+    format!("\n## Where btree is better\n\n{table}\n")
+}
+
 /// One line for each data set and workload.
 fn table(results: &[&Measurement], candidate: &str) -> String {
     let mut table = new_table(&[
-        "data",
-        "workload",
-        "rows",
-        "btree",
-        candidate,
-        "min - max",
-        "ratio",
-        "others",
-        "answers",
+        "data", "workload", "rows", "btree", candidate, "ratio", "others", "answers",
     ]);
     for line in lines(results) {
         let of = |method: &str| line.iter().find(|result| result.method == method);
-        let shown = |method| of(method).map_or("-".into(), |r| value(r.value, r.unit));
+        let shown = |method| of(method).map_or("-".into(), |result| with_extremes(result));
         let first = line[0];
-        let extremes = of(candidate).map_or(String::new(), |r| {
-            format!("{} - {}", value(r.min, r.unit), value(r.max, r.unit))
-        });
         let others: Vec<String> = line
             .iter()
             .filter(|result| result.method != "btree" && result.method != candidate)
@@ -69,7 +79,6 @@ fn table(results: &[&Measurement], candidate: &str) -> String {
             right(&grouped(first.rows)),
             right(&shown("btree")),
             right(&shown(candidate)),
-            left(&extremes),
             right(&ratio(
                 of(candidate).and_then(|result| result.ratio_to_btree),
             )),
@@ -82,6 +91,20 @@ fn table(results: &[&Measurement], candidate: &str) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// The median and, of several repetitions, the least and the greatest.
+fn with_extremes(result: &Measurement) -> String {
+    let show = |number| value(number, result.unit);
+    if result.repetitions < 2 {
+        return show(result.value);
+    }
+    format!(
+        "{} ({} - {})",
+        show(result.value),
+        show(result.min),
+        show(result.max)
+    )
 }
 
 /// The workload, with the parallel workers where there were any.

@@ -1,0 +1,32 @@
+//! What must hold of small tables too, where times mean nothing.
+
+use anyhow::{Result, ensure};
+
+use crate::bench::results::Measurement;
+
+/// Pages that an index has beside its leaves, relative to btree's on small tables.
+const ALLOWANCE: f64 = 1.1;
+
+/// Fails if an index of the candidate is larger than btree's, beyond an allowance.
+pub fn sizes(results: &[Measurement], candidate: &str) -> Result<()> {
+    let larger = larger(results, candidate);
+    ensure!(
+        larger.is_empty(),
+        "larger than btree's:\n{}",
+        larger.join("\n")
+    );
+    Ok(())
+}
+
+fn larger(results: &[Measurement], candidate: &str) -> Vec<String> {
+    results
+        .iter()
+        .filter(|result| result.group == "size" && result.method == candidate)
+        .filter(|result| {
+            result
+                .ratio_to_btree
+                .is_none_or(|ratio| ratio * ALLOWANCE < 1.0)
+        })
+        .map(|result| format!("{}: {}", result.data_set, result.workload))
+        .collect()
+}
