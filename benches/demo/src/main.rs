@@ -30,6 +30,9 @@ use crate::progress::stage;
 use crate::report::Report;
 use crate::workloads::Bench;
 
+/// Wanted in MB.
+const SHARED_BUFFERS: u64 = 2048;
+
 #[derive(Parser)]
 #[command(
     about = "An index access method beside btree, in a throw-away cluster",
@@ -105,7 +108,7 @@ fn main() -> ExitCode {
 fn demo(options: &Options) -> Result<bool> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let settings = settings::server();
+    let settings = settings::server(SHARED_BUFFERS);
     stage("starting a private PostgreSQL cluster");
     let parent = options.workdir.clone().unwrap_or_else(std::env::temp_dir);
     let cluster = Cluster::start(

@@ -20,7 +20,8 @@ pub fn probes(lab: &mut Lab, set: &DataSet, settings: &[(&str, String)]) -> Resu
     let buffers = format!("{}kB", (bytes / TIMES_LARGER / 1024).max(512));
     lab.restart(&[("shared_buffers", buffers.clone())])?;
     lab.note = format!("shared_buffers = {buffers}");
-    read::probes(lab, GROUP, set.name, ", small buffers", &BOTH)?;
+    let probed = read::probes(lab, GROUP, set.name, ", small buffers", &BOTH);
     lab.note.clear();
-    lab.restart(settings)
+    lab.restart(settings)?;
+    probed
 }

@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::data::create;
 use crate::keys::{Column, copy_table, indexes_agree};
 use crate::measure::{Query, Target, first_count, interleave, require_plan, run, same};
+use crate::progress::stage;
 
 /// The table that data sets are generated into.
 pub const BASE: &str = "base";
@@ -32,7 +33,7 @@ impl Scale {
     fn most_keys(&self, usually: u64) -> u64 {
         match self {
             Self { check: true, .. } => usually / 200,
-            Self { quick: true, .. } => usually / 2,
+            Self { quick: true, .. } => usually / 4,
             _ => usually,
         }
     }
@@ -60,6 +61,8 @@ pub struct Lab {
     pub rows: u64,
     /// A server setting that is not the usual one at the moment.
     pub note: String,
+    /// What could not be measured, and why.
+    pub failures: Vec<String>,
     pub results: Vec<Measurement>,
 }
 
@@ -322,19 +325,34 @@ impl Lab {
         Ok(())
     }
 
-    /// Fails if an answer differed.
-    pub fn require_equal_answers(&self) -> Result<()> {
-        let differing: Vec<String> = self
+    /// Does `work`; whether it succeeded. A failure is kept for the end, so that it
+    /// does not cost the results of all else.
+    pub fn attempt(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<bool> {
+        stage(what);
+        let Err(error) = work(self) else {
+            return Ok(true);
+        };
+        crate::interrupted::wait_if_set();
+        let log = self.cluster.log_tail();
+        eprintln!("FAILED: {what}: {error:#}\nthe server's log ends with:\n{log}");
+        self.failures.push(format!("{what}: {error:#}"));
+        self.client = self.cluster.connect()?;
+        Ok(false)
+    }
+
+    /// Fails if an answer differed or something could not be measured.
+    pub fn require_success(&self) -> Result<()> {
+        let differing = self
             .results
             .iter()
             .filter(|result| result.answers_equal == Some(false))
-            .map(|result| format!("{}: {}", result.data_set, result.workload))
-            .collect();
-        ensure!(
-            differing.is_empty(),
-            "answers differ:\n{}",
-            differing.join("\n")
-        );
+            .map(|result| format!("answers differ: {}: {}", result.data_set, result.workload));
+        let failures: Vec<String> = self.failures.iter().cloned().chain(differing).collect();
+        ensure!(failures.is_empty(), "\n{}", failures.join("\n"));
         Ok(())
     }
 }

@@ -43,6 +43,9 @@ const WORKLOADS: &[&str] = &[
     "curve", "floor", "churn", "memory", "planning",
 ];
 
+/// Wanted in MB: for four copies of a table of 10 million rows with their indexes.
+const SHARED_BUFFERS: u64 = 4096;
+
 #[derive(Args)]
 pub struct Options {
     /// Rows per data set, and at most so many flights
@@ -79,16 +82,14 @@ pub fn run(options: &Options) -> Result<()> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     stage("starting a private PostgreSQL cluster");
-    let settings = settings::server();
+    let settings = settings::server(SHARED_BUFFERS);
     let mut lab = start(options, &settings)?;
     let shown = settings::shown(&mut lab.client, &settings)?;
     let machine = machine::describe();
-    let measured = measure(&mut lab, options);
-    if measured.is_err() {
-        interrupted::wait_if_set();
-        eprintln!("the server's log ends with:\n{}", lab.cluster.log_tail());
-    }
-    let sets = measured?;
+    let sets = measure(&mut lab, options);
+    interrupted::wait_if_set();
+    let sets = sets?;
+
     let Lab {
         results, candidate, ..
     } = &lab;
@@ -123,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.check {
         check::sizes(results, candidate)?;
     }
-    lab.require_equal_answers()
+    lab.require_success()
 }
 
 impl Options {
@@ -175,6 +176,7 @@ fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
         },
         only: options.only.clone(),
         note: String::new(),
+        failures: Vec::new(),
         versions: Versions {
             postgresql: versions.get(0),
             omendb_index: versions.get(1),
@@ -218,8 +220,7 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<Vec<DataSet>> {
     ];
     for (name, workload) in others {
         if lab.wants(name, WORKLOADS) {
-            stage(name);
-            workload(lab)?;
+            lab.attempt(name, workload)?;
         }
     }
     Ok(sets)
@@ -227,46 +228,50 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<Vec<DataSet>> {
 
 /// All workloads of one data set.
 fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
-    let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
+    let name = set.name;
+    let reads = set.extent != Extent::Core;
     let mut methods = BOTH.to_vec();
-    if set.extent != Extent::Core {
+    if reads {
         methods.push(Method::Hash);
-        if set.clustered_heap {
-            methods.push(Method::Brin);
+    }
+    if reads && set.clustered_heap {
+        methods.push(Method::Brin);
+    }
+    let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
+    let prepared = lab.attempt(&format!("{name}: generating and building"), |lab| {
+        let mut tables = methods.clone();
+        tables.push(Method::Plain);
+        lab.load(set, &tables)?;
+        if wants(lab, "build") {
+            build::serial(lab, set, &methods)?;
+        } else {
+            lab.create_indexes(&methods)?;
         }
+        lab.column()?.draw_probes(&mut lab.client)
+    })?;
+    if !prepared {
+        return Ok(());
     }
-    stage(&format!("{}: generating and copying", set.name));
-    let mut tables = methods.clone();
-    tables.push(Method::Plain);
-    lab.load(set, &tables)?;
-    if wants(lab, "build") {
-        stage(&format!("{}: building", set.name));
-        build::serial(lab, set, &methods)?;
-    } else {
-        lab.create_indexes(&methods)?;
-    }
-    let column = lab.column()?;
-    column.draw_probes(&mut lab.client)?;
     if wants(lab, "probe") {
-        stage(&format!("{}: probes", set.name));
-        read::probes(lab, read::GROUP, set.name, "", &methods)?;
+        lab.attempt(&format!("{name}: probes"), |lab| {
+            read::probes(lab, read::GROUP, name, "", &methods)
+        })?;
     }
-    if set.extent != Extent::Core && wants(lab, "read") {
-        stage(&format!("{}: reads", set.name));
-        column.draw_ranges(&mut lab.client)?;
-        read::others(lab, set, &methods)?;
-        read::heap_scan(lab, set)?;
+    if reads && wants(lab, "read") {
+        lab.attempt(&format!("{name}: reads"), |lab| {
+            lab.column()?.draw_ranges(&mut lab.client)?;
+            read::others(lab, set, &methods)?;
+            read::heap_scan(lab, set)
+        })?;
     }
-    if set.name == datasets::SERIAL && wants(lab, "clients") {
-        stage(&format!("{}: lookups by clients", set.name));
-        clients::lookups(lab, set, &methods)?;
+    if name == datasets::SERIAL && wants(lab, "clients") {
+        lab.attempt(&format!("{name}: lookups by clients"), |lab| {
+            clients::lookups(lab, set, &methods)
+        })?;
     }
-    if set.extent == Extent::Everything {
-        for (name, workload) in EVERYTHING {
-            if wants(lab, name) {
-                stage(&format!("{}: {name}", set.name));
-                workload(lab, set)?;
-            }
+    for (workload, run) in EVERYTHING {
+        if set.extent == Extent::Everything && wants(lab, workload) {
+            lab.attempt(&format!("{name}: {workload}"), |lab| run(lab, set))?;
         }
     }
     Ok(())
@@ -277,7 +282,7 @@ type Workload = fn(&mut Lab, &DataSet) -> Result<()>;
 /// What is measured on few data sets, in this order: later ones change the tables.
 const EVERYTHING: &[(&str, Workload)] = &[
     ("cold", |lab, set| {
-        cold::probes(lab, set, &settings::server())
+        cold::probes(lab, set, &settings::server(SHARED_BUFFERS))
     }),
     ("memory", |lab, set| sessions::one_index(lab, set.name)),
     ("build", build::parallel),

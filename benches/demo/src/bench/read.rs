@@ -21,7 +21,7 @@ const TOP_N_QUERIES: u64 = 20_000;
 const ARRAYS: u64 = 50;
 const ARRAY: u64 = 1_000;
 /// BRIN reads 128 pages for a range, so there are fewer where it takes part.
-const BITMAP_RANGES: u64 = 1_000;
+const BITMAP_RANGES: u64 = 500;
 const MIN_MAX: u64 = 5_000;
 
 /// Random probes, which are measured on all data sets.
