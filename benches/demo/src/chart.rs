@@ -53,8 +53,9 @@ pub fn write_bars(
     server_version: &str,
     path: &Path,
 ) -> Result<()> {
+    let version = server_version.split(' ').next().unwrap_or_default();
     let title = format!(
-        "{candidate} compared with btree (PostgreSQL {server_version}): times better, logarithmic"
+        "{candidate} compared with btree (PostgreSQL {version}): times better, logarithmic"
     );
     draw(bars, &title, path).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }

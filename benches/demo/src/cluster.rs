@@ -277,7 +277,8 @@ fn as_server_user(program: &Path, dir: &Path) -> Command {
         .arg(program)
         .current_dir(dir)
         .env("HOME", dir)
-        .env_remove("PGDATA");
+        .env_remove("PGDATA")
+        .env_remove("RUST_BACKTRACE");
     command
 }
 

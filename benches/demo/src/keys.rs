@@ -5,7 +5,8 @@ use postgres::Client;
 
 use crate::measure::{BTREE, CANDIDATE, Target, run, same};
 
-const PROBES: u64 = 200_000;
+/// Keys to look for, usually.
+pub const PROBES: u64 = 200_000;
 const RANGES: u64 = 10_000;
 const LARGE_RANGES: u64 = 5;
 /// On small tables there are more large ranges, for a time that can be measured.

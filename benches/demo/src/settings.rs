@@ -20,7 +20,7 @@ pub fn server(most_buffers: u64) -> Vec<(&'static str, String)> {
         ("wal_level", "replica"),
         ("fsync", "off"),
         ("max_wal_size", "8GB"),
-        ("checkpoint_timeout", "1h"),
+        ("checkpoint_timeout", "1d"),
         // A scan that begins where another one ended copies rows in another order.
         ("synchronize_seqscans", "off"),
         ("timezone", "UTC"),

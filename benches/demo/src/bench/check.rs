@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 
+use crate::bench::goals;
 use crate::bench::results::Measurement;
 
 /// Pages that an index has beside its leaves, relative to btree's on small tables.
@@ -14,6 +15,17 @@ pub fn sizes(results: &[Measurement], candidate: &str) -> Result<()> {
         larger.is_empty(),
         "larger than btree's:\n{}",
         larger.join("\n")
+    );
+    Ok(())
+}
+
+/// Fails if there is a goal whose workloads were not all measured.
+pub fn goals(results: &[Measurement], candidate: &str) -> Result<()> {
+    let without = goals::without_results(results, candidate);
+    ensure!(
+        without.is_empty(),
+        "not all workloads were measured of:\n{}",
+        without.join("\n")
     );
     Ok(())
 }

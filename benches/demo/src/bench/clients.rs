@@ -91,7 +91,8 @@ pub fn inserts(lab: &mut Lab, set: &DataSet) -> Result<()> {
         };
         lab.record(&subject, &Lab::summaries(&BOTH, rates, 1.0));
     }
-    Ok(())
+    let workload = format!("index size after INSERTs of one row, {kind}");
+    crate::bench::build::sizes(lab, set.name, &workload, &BOTH)
 }
 
 /// Transactions per second of `script`, connecting not counted.

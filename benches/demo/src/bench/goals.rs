@@ -341,6 +341,19 @@ impl Goal {
     }
 }
 
+/// The goals for which nothing was measured: with all workloads there are none.
+pub fn without_results(results: &[Measurement], candidate: &str) -> Vec<&'static str> {
+    GOALS
+        .iter()
+        .filter(|goal| {
+            let measured = goal.measured(results, candidate).len();
+            // A goal for several workloads on one data set each names all of them.
+            measured < goal.data_sets.len().max(goal.workloads.len())
+        })
+        .map(|goal| goal.name)
+        .collect()
+}
+
 /// The goals, each with the worst of the workloads that it is for.
 pub fn table(results: &[Measurement], candidate: &str) -> String {
     let mut table = new_table(&["goal", "must", "aim", "measured", "", "where it is worst"]);

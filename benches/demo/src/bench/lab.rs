@@ -8,7 +8,7 @@ use crate::bench::method::{Ask, BOTH, Method, planner};
 use crate::bench::results::{Measurement, Summary, Versions, times_better};
 use crate::cluster::Cluster;
 use crate::data::create;
-use crate::keys::{Column, copy_table, indexes_agree};
+use crate::keys::{Column, PROBES, copy_table, indexes_agree};
 use crate::measure::{Query, Target, first_count, interleave, require_plan, run, same};
 use crate::progress::stage;
 
@@ -59,6 +59,8 @@ pub struct Lab {
     pub versions: Versions,
     /// Rows of the tables that are measured at the moment.
     pub rows: u64,
+    /// Rows of table `base` that have the key of a random row, on average.
+    pub per_key: u64,
     /// A server setting that is not the usual one at the moment.
     pub note: String,
     /// What could not be measured, and why.
@@ -101,6 +103,7 @@ impl Lab {
         self.client.batch_execute("RESET ALL")?;
         create(&mut self.client, BASE, &set.sql)?;
         self.client.batch_execute("VACUUM ANALYZE base")?;
+        self.per_key = Column::of(&mut self.client, BASE, "k")?.per_key;
         self.copy_base(methods)
     }
 
@@ -146,13 +149,27 @@ impl Lab {
         Ok(())
     }
 
-    /// Column `k` of table `base`.
-    pub fn column(&mut self) -> Result<Column<'static>> {
-        let column = Column::of(&mut self.client, BASE, "k")?;
-        Ok(Column {
-            most: self.scale.most_keys(column.most),
-            ..column
-        })
+    /// Draws keys of table `base`.
+    pub fn draw_probes(&mut self) -> Result<()> {
+        let column = self.column(BASE, self.rows);
+        column.draw_probes(&mut self.client)
+    }
+
+    /// Draws ranges of table `base`.
+    pub fn draw_ranges(&mut self) -> Result<()> {
+        let column = self.column(BASE, self.rows);
+        column.draw_ranges(&mut self.client)
+    }
+
+    /// Column `k` of `table`, which has `rows` rows of table `base`.
+    pub fn column(&self, table: &'static str, rows: u64) -> Column<'static> {
+        Column {
+            table,
+            name: "k",
+            rows,
+            per_key: self.per_key,
+            most: self.scale.most_keys(PROBES),
+        }
     }
 
     /// Does `one` for each method in turn, warm-up first.

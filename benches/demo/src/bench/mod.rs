@@ -124,7 +124,11 @@ pub fn run(options: &Options) -> Result<()> {
     if options.check {
         check::sizes(results, candidate)?;
     }
-    lab.require_success()
+    lab.require_success()?;
+    if options.check && options.only.is_empty() {
+        check::goals(results, candidate)?;
+    }
+    Ok(())
 }
 
 impl Options {
@@ -177,6 +181,7 @@ fn start(options: &Options, settings: &[(&str, String)]) -> Result<Lab> {
         only: options.only.clone(),
         note: String::new(),
         failures: Vec::new(),
+        per_key: 1,
         versions: Versions {
             postgresql: versions.get(0),
             omendb_index: versions.get(1),
@@ -240,14 +245,16 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
     let prepared = lab.attempt(&format!("{name}: generating and building"), |lab| {
         let mut tables = methods.clone();
-        tables.push(Method::Plain);
+        if reads {
+            tables.push(Method::Plain);
+        }
         lab.load(set, &tables)?;
         if wants(lab, "build") {
             build::serial(lab, set, &methods)?;
         } else {
             lab.create_indexes(&methods)?;
         }
-        lab.column()?.draw_probes(&mut lab.client)
+        lab.draw_probes()
     })?;
     if !prepared {
         return Ok(());
@@ -259,7 +266,7 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     }
     if reads && wants(lab, "read") {
         lab.attempt(&format!("{name}: reads"), |lab| {
-            lab.column()?.draw_ranges(&mut lab.client)?;
+            lab.draw_ranges()?;
             read::others(lab, set, &methods)?;
             read::heap_scan(lab, set)
         })?;

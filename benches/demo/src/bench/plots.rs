@@ -114,11 +114,13 @@ fn draw(
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 20))
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d((least..most).log_scale(), 0.0..highest * 1.1)?;
     chart
         .configure_mesh()
+        .light_line_style(WHITE)
         .x_desc("rows, logarithmic")
         .y_desc(unit)
         .x_label_formatter(&|rows| format!("{rows:.0}"))
