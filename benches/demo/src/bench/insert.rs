@@ -4,7 +4,7 @@
 //! in the same round. The checkpoint is before the first round, which does not count:
 //! so the full images of pages that are touched for the first time are not in it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -20,6 +20,9 @@ pub const GROUP: &str = "insert";
 /// Rows per statement at least, less on small tables. On large ones a hundredth, so
 /// that the warm-up touches nearly every leaf.
 const BATCH: u64 = 100_000;
+
+/// A part of a cost.
+type Part = fn(&Cost) -> f64;
 
 /// What one statement took.
 #[derive(Clone, Copy)]
@@ -86,7 +89,7 @@ fn draw(lab: &mut Lab, set: &DataSet, batches: u64, size: u64) -> Result<()> {
     ))?)
 }
 
-fn insert(lab: &mut Lab, first: u64, statement: &str, file: &PathBuf) -> Result<Vec<Vec<Cost>>> {
+fn insert(lab: &mut Lab, first: u64, statement: &str, file: &Path) -> Result<Vec<Vec<Cost>>> {
     lab.client.batch_execute("CHECKPOINT")?;
     let mut loaded = None;
     lab.repeat(&WITH_PLAIN, |lab, round, method| {
@@ -118,9 +121,7 @@ fn record(
     equal: bool,
 ) {
     let per_row = 1.0 / as_f64(size);
-    let of = |which: usize, value: fn(&Cost) -> f64| -> Vec<f64> {
-        costs[which].iter().map(value).collect()
-    };
+    let of = |which: usize, value: Part| -> Vec<f64> { costs[which].iter().map(value).collect() };
     let settings = format!("{size} rows per statement; CHECKPOINT before the warm-up alone");
     let mut put = |suffix: &str, unit, entries: &[(Method, Summary)]| {
         let subject = Subject {
@@ -133,7 +134,7 @@ fn record(
         };
         lab.record(&subject, entries);
     };
-    let values: [(&str, &str, fn(&Cost) -> f64, f64); 2] = [
+    let values: [(&str, &str, Part, f64); 2] = [
         ("", "\u{b5}s/row", |cost| cost.seconds, 1e6),
         (", WAL", "B/row", |cost| cost.wal, 1.0),
     ];

@@ -36,7 +36,8 @@ reads the payload visits the table.
 
 The index share of an insert is what it takes beyond the same insert into a table without
 index. There is a checkpoint before the warm-up and none after it, so WAL has the full images
-of those pages alone that are new or were not touched by the warm-up. `fsync` is off: the
+of those pages alone that are new or were not touched by the warm-up. The inserts by COPY come
+after those by INSERT, which split many of the pages that the build has filled. `fsync` is off: the
 processor is measured, and a disk would hide differences. Memory is RssAnon of the backend,
 which shared buffers are not in.";
 

@@ -218,14 +218,9 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<Vec<DataSet>> {
     for set in &sets {
         data_set(lab, set)?;
     }
-    let others: [(&str, fn(&mut Lab) -> Result<()>); 3] = [
-        ("churn", churn::all),
-        ("planning", sessions::planning),
-        ("memory", sessions::partitions),
-    ];
-    for (name, workload) in others {
+    for (name, workload) in OTHERS {
         if lab.wants(name, WORKLOADS) {
-            lab.attempt(name, workload)?;
+            lab.attempt(name, *workload)?;
         }
     }
     Ok(sets)
@@ -283,6 +278,15 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     }
     Ok(())
 }
+
+type Other = fn(&mut Lab) -> Result<()>;
+
+/// What has tables of its own.
+const OTHERS: &[(&str, Other)] = &[
+    ("churn", churn::all),
+    ("planning", sessions::planning),
+    ("memory", sessions::partitions),
+];
 
 type Workload = fn(&mut Lab, &DataSet) -> Result<()>;
 

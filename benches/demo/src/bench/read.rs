@@ -21,7 +21,7 @@ const TOP_N_QUERIES: u64 = 20_000;
 const ARRAYS: u64 = 50;
 const ARRAY: u64 = 1_000;
 /// BRIN reads 128 pages for a range, so there are fewer where it takes part.
-const BITMAP_RANGES: u64 = 500;
+const BRIN_RANGES: u64 = 200;
 const MIN_MAX: u64 = 5_000;
 
 /// Random probes, which are measured on all data sets.
@@ -86,51 +86,56 @@ pub fn others(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
 }
 
 fn ranges(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
-    let few = format!("(SELECT * FROM ranges LIMIT {BITMAP_RANGES})");
-    for (length, ranges, bitmap_ranges) in [
-        ("short", "ranges", few.as_str()),
-        ("long", "large", "large"),
-    ] {
+    for (length, ranges) in [("short", "ranges"), ("long", "large")] {
         for (how, scan) in [
             ("index-only", Scan::IndexOnly),
             ("with heap", Scan::Index),
             ("bitmap", Scan::Bitmap),
         ] {
-            let ranges = if scan == Scan::Bitmap {
-                bitmap_ranges
-            } else {
-                ranges
-            };
-            let each = count(&mut lab.client, &format!("{ranges} AS r"))?;
-            // BRIN is for bitmaps alone, and is not asked otherwise.
-            let asked: Vec<Method> = methods
-                .iter()
-                .copied()
-                .filter(|method| {
-                    *method != Method::Brin || (scan == Scan::Bitmap && set.clustered_heap)
-                })
-                .collect();
-            let timed = Timed {
-                group: GROUP,
-                data_set: set.name,
-                workload: &format!("{length} range, {how}"),
-                query: NAMES.range(ranges, scan),
-                ask: Ask::Range,
-                each,
-                extra: "",
-            };
-            lab.time(&timed, &asked)?;
+            range(
+                lab,
+                set,
+                &format!("{length} range, {how}"),
+                ranges,
+                scan,
+                &BOTH,
+            )?;
+        }
+        if methods.contains(&Method::Brin) {
+            let few = format!("(SELECT * FROM {ranges} LIMIT {BRIN_RANGES})");
+            let with_brin = [Method::Btree, Method::Candidate, Method::Brin];
+            let workload = format!("{length} range, bitmap, beside BRIN");
+            range(lab, set, &workload, &few, Scan::Bitmap, &with_brin)?;
         }
     }
     Ok(())
 }
 
+fn range(
+    lab: &mut Lab,
+    set: &DataSet,
+    workload: &str,
+    ranges: &str,
+    scan: Scan,
+    methods: &[Method],
+) -> Result<()> {
+    let timed = Timed {
+        group: GROUP,
+        data_set: set.name,
+        workload,
+        query: NAMES.range(ranges, scan),
+        ask: Ask::Range,
+        each: count(&mut lab.client, &format!("{ranges} AS r"))?,
+        extra: "",
+    };
+    lab.time(&timed, methods)
+}
+
 fn any(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
     lab.client.batch_execute(&format!(
         "DROP TABLE IF EXISTS arrays;
-         CREATE TABLE arrays AS
-            SELECT array_agg(k) AS a
-            FROM (SELECT k, row_number() OVER () % least({ARRAYS}, greatest(1, (SELECT count(*) FROM starts) / {ARRAY})) AS n
+         CREATE TABLE arrays AS SELECT array_agg(k) AS a
+            FROM (SELECT k, (row_number() OVER () - 1) / {ARRAY} AS n
                   FROM (SELECT k FROM starts LIMIT {ARRAYS} * {ARRAY}) AS s) AS s
             GROUP BY n;
          ANALYZE arrays"
