@@ -42,3 +42,21 @@ fn larger(results: &[Measurement], candidate: &str) -> Vec<String> {
         .map(|result| format!("{}: {}", result.data_set, result.workload))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::larger;
+    use crate::bench::results::tests::measured;
+
+    #[test]
+    fn only_the_candidates_larger_indexes_are_named() {
+        let results = [
+            measured("a", "smaller", "omen", 1.0, Some(2.0)),
+            measured("a", "allowed", "omen", 1.0, Some(0.95)),
+            measured("a", "larger", "omen", 1.0, Some(0.5)),
+            measured("a", "of hash", "hash", 1.0, Some(0.5)),
+            measured("a", "of nothing", "omen", 0.0, None),
+        ];
+        assert_eq!(larger(&results, "omen"), ["a: larger", "a: of nothing"]);
+    }
+}

@@ -15,7 +15,7 @@ pub const READ_GROUP: &str = "clients";
 pub const INSERT_GROUP: &str = "rows";
 
 const CLIENTS: [usize; 3] = [1, 4, 8];
-const SECONDS: u64 = 4;
+const SECONDS: u64 = 3;
 const QUICK_SECONDS: u64 = 1;
 /// Transactions of each client where time does not matter.
 const CHECK_TRANSACTIONS: u64 = 20;

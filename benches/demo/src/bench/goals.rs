@@ -391,7 +391,27 @@ pub fn table(results: &[Measurement], candidate: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Goal, Of, SERIAL, Verdict, ratio};
+    use super::{GOALS, Goal, Of, SERIAL, Verdict, ratio, without_results};
+    use crate::bench::results::tests::measured;
+
+    #[test]
+    fn a_goal_is_held_against_the_results_of_its_workloads() {
+        let results = [
+            measured(SERIAL, "probe", "btree", 6.0, Some(1.0)),
+            measured(SERIAL, "probe", "omen", 2.0, Some(3.0)),
+            measured(SERIAL, "other", "omen", 2.0, Some(9.0)),
+        ];
+        let goal = |of| Goal {
+            of,
+            ..ratio("", &[SERIAL], &["probe"], 1.0, 1.0)
+        };
+        for (of, value) in [(Of::Ratio, 3.0), (Of::Value, 2.0), (Of::Beyond, -4.0)] {
+            let measured = goal(of).measured(&results, "omen");
+            assert_eq!(measured.len(), 1);
+            assert_eq!(measured[0].0, value);
+        }
+        assert_eq!(without_results(&results, "omen").len(), GOALS.len());
+    }
 
     #[test]
     fn ratios_are_lower_bounds_and_values_upper_bounds() {

@@ -118,8 +118,38 @@ impl Document<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Summary, TPS, shares, times_better};
+pub mod tests {
+    use super::{Measurement, Summary, TPS, Versions, shares, times_better};
+
+    /// A result for the tests of what is made of results.
+    pub fn measured(
+        data_set: &str,
+        workload: &str,
+        method: &str,
+        value: f64,
+        ratio_to_btree: Option<f64>,
+    ) -> Measurement {
+        Measurement {
+            group: "size",
+            data_set: data_set.into(),
+            workload: workload.into(),
+            method: method.into(),
+            rows: 1,
+            value,
+            unit: "s",
+            ratio_to_btree,
+            min: value,
+            max: value,
+            repetitions: 1,
+            workers: None,
+            answers_equal: None,
+            settings: String::new(),
+            versions: Versions {
+                postgresql: String::new(),
+                omendb_index: String::new(),
+            },
+        }
+    }
 
     #[test]
     fn a_summary_has_the_median_and_the_extremes() {

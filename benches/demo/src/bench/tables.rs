@@ -25,17 +25,22 @@ pub const GROUPS: &[(&str, &str)] = &[
 
 /// All sections that have results.
 pub fn all(results: &[Measurement], candidate: &str) -> String {
-    let mut text = String::new();
-    for (group, title) in GROUPS {
-        let of_group: Vec<&Measurement> = results.iter().filter(|r| r.group == *group).collect();
-        if !of_group.is_empty() {
-            text.push_str(&format!(
-                "\n## {title}\n\n{}\n",
-                table(&of_group, candidate)
-            ));
+    let sections = GROUPS.iter();
+    sections
+        .map(|(group, _)| section(results, candidate, group))
+        .collect()
+}
+
+/// The section of one group; nothing without results.
+pub fn section(results: &[Measurement], candidate: &str, group: &str) -> String {
+    let of_group: Vec<&Measurement> = results.iter().filter(|r| r.group == group).collect();
+    let title = GROUPS.iter().find(|(name, _)| *name == group);
+    match title {
+        Some((_, title)) if !of_group.is_empty() => {
+            format!("\n## {title}\n\n{}\n", table(&of_group, candidate))
         }
+        _ => String::new(),
     }
-    text
 }
 
 /// What the candidate is worse at than btree, worst first; `curve` shows rows again
@@ -135,4 +140,36 @@ pub fn lines<'a>(results: &[&'a Measurement]) -> Vec<Vec<&'a Measurement>> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{lines, losses};
+    use crate::bench::results::tests::measured;
+
+    #[test]
+    fn methods_of_a_workload_share_a_line() {
+        let results = [
+            measured("serial", "probe", "btree", 2.0, Some(1.0)),
+            measured("random", "probe", "btree", 2.0, Some(1.0)),
+            measured("serial", "probe", "omen", 1.0, Some(2.0)),
+        ];
+        let lines = lines(&results.each_ref());
+        let methods: Vec<&str> = lines[0].iter().map(|r| r.method.as_str()).collect();
+        assert_eq!((lines.len(), methods), (2, vec!["btree", "omen"]));
+    }
+
+    #[test]
+    fn losses_are_the_candidates_alone_and_the_worst_comes_first() {
+        let results = [
+            measured("a", "slow", "omen", 2.0, Some(0.9)),
+            measured("a", "slower", "omen", 2.0, Some(0.5)),
+            measured("a", "fast", "omen", 2.0, Some(1.5)),
+            measured("a", "hashed", "hash", 2.0, Some(0.1)),
+        ];
+        let text = losses(&results, "omen");
+        let place = |name: &str| text.find(&format!("| {name} "));
+        assert!(place("slower") < place("slow") && place("slow").is_some());
+        assert!(place("fast").is_none() && place("hashed").is_none());
+    }
 }
