@@ -45,6 +45,9 @@ help:
 	@echo 'make release-sql    keeps the SQL of a version that is released: sql/released'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
+	@echo 'make bench          every workload beside btree, hash and BRIN, with goals: tables, plots,'
+	@echo '                    target/bench/benchmarks.md; ROWS=10000000, QUICK=1, ONLY=name,name'
+	@echo 'make test-bench     answers, plans and sizes of every workload of it, on small tables'
 	@echo 'make bench-micro    criterion benchmarks of the core'
 	@echo 'make build          debug build'
 	@echo 'make deps           what all of these need, installed once'
@@ -52,7 +55,7 @@ help:
 	@echo
 	@echo 'PG_CONFIG=path      another PostgreSQL (now $(PG_CONFIG))'
 	@echo 'TESTS="a b"         only these tests (test-regress, test-isolation, test-tap)'
-	@echo 'ROWS=n              rows per data set (demo, bench-sizes)'
+	@echo 'ROWS=n              rows per data set (demo, bench, bench-sizes)'
 	@echo 'CANDIDATE=method    the access method shown beside btree (demo, bench-sizes)'
 	@echo 'DEMO_ARGS=...       further options: make demo DEMO_ARGS=--help'
 
@@ -195,6 +198,18 @@ demo:
 .PHONY: bench-sizes
 bench-sizes: install
 	@$(DEMO_TOOL) --sizes
+
+BENCH_TOOL = $(DEMO_ENV) cargo run --quiet --release -p omen-demo -- bench \
+	$(if $(ONLY),--only $(ONLY)) $(if $(CANDIDATE),--candidate $(CANDIDATE))
+
+.PHONY: bench
+bench: install
+	@$(BENCH_TOOL) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+# Every workload of the benchmark once, on small tables: answers, plans and sizes.
+.PHONY: test-bench
+test-bench: install
+	@$(BENCH_TOOL) --check --rows $(or $(ROWS),20000) --out target/test-bench $(BENCH_ARGS)
 
 .PHONY: bench-micro
 bench-micro:

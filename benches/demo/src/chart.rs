@@ -8,6 +8,14 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::{Report, ratio};
 
+/// One bar under the heading of its group.
+pub struct Bar<'a> {
+    pub group: &'a str,
+    pub label: &'a str,
+    /// How many times better than btree.
+    pub ratio: f64,
+}
+
 const WIDTH: i32 = 960;
 const BAR: i32 = 20;
 const HEADING: i32 = 34;
@@ -22,23 +30,43 @@ const WORSE: RGBColor = RGBColor(196, 78, 62);
 const GRID: RGBColor = RGBColor(220, 220, 220);
 const TEXT: RGBColor = RGBColor(40, 40, 40);
 
-/// Writes the chart of all workloads that have a ratio, on a logarithmic scale.
+/// Writes the chart of all workloads of the demo that have a ratio.
 pub fn write(report: &Report, path: &Path) -> Result<()> {
-    draw(report, path).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
+    let bars: Vec<Bar<'_>> = report
+        .results
+        .iter()
+        .filter_map(|row| {
+            Some(Bar {
+                group: &row.data_set,
+                label: &row.workload,
+                ratio: row.ratio?,
+            })
+        })
+        .collect();
+    write_bars(&bars, &report.candidate, &report.server_version, path)
+}
+
+/// Writes bars on a logarithmic scale.
+pub fn write_bars(
+    bars: &[Bar<'_>],
+    candidate: &str,
+    server_version: &str,
+    path: &Path,
+) -> Result<()> {
+    let version = server_version.split(' ').next().unwrap_or_default();
+    let title = format!(
+        "{candidate} compared with btree (PostgreSQL {version}): times better, logarithmic"
+    );
+    draw(bars, &title, path).map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
 }
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-fn draw(report: &Report, path: &Path) -> Drawn {
-    let bars: Vec<_> = report
-        .results
-        .iter()
-        .filter_map(|row| row.ratio.map(|ratio| (row, ratio)))
-        .collect();
-    let mut data_sets: Vec<&str> = bars.iter().map(|(row, _)| row.data_set.as_str()).collect();
-    data_sets.dedup();
+fn draw(bars: &[Bar<'_>], title: &str, path: &Path) -> Drawn {
+    let mut groups: Vec<&str> = bars.iter().map(|bar| bar.group).collect();
+    groups.dedup();
     let lines = i32::try_from(bars.len())?;
-    let height = TOP + HEADING * i32::try_from(data_sets.len())? + BAR * lines + 20;
+    let height = TOP + HEADING * i32::try_from(groups.len())? + BAR * lines + 20;
 
     let size = (u32::try_from(WIDTH)?, u32::try_from(height)?);
     let area = SVGBackend::new(path, size).into_drawing_area();
@@ -49,13 +77,9 @@ fn draw(report: &Report, path: &Path) -> Drawn {
             .color(&color)
             .pos(Pos::new(side, VPos::Center))
     };
-    let title = format!(
-        "{} compared with btree (PostgreSQL {}): times better, logarithmic",
-        report.candidate, report.server_version
-    );
-    area.draw_text(&title, &anchored(20, TEXT, HPos::Left), (12, 22))?;
+    area.draw_text(title, &anchored(20, TEXT, HPos::Left), (12, 22))?;
 
-    let scale = Scale::over(bars.iter().map(|(_, ratio)| *ratio));
+    let scale = Scale::over(bars.iter().map(|bar| bar.ratio));
     for tick in scale.ticks() {
         let x = scale.x(tick);
         area.draw(&PathElement::new([(x, TOP), (x, height - 16)], GRID))?;
@@ -64,12 +88,13 @@ fn draw(report: &Report, path: &Path) -> Drawn {
     }
 
     let mut y = TOP;
-    let mut data_set = "";
-    for (row, value) in bars {
-        if row.data_set != data_set {
-            data_set = &row.data_set;
+    let mut group = "";
+    for bar in bars {
+        let value = bar.ratio;
+        if bar.group != group {
+            group = bar.group;
             area.draw_text(
-                data_set,
+                group,
                 &anchored(19, BLACK, HPos::Left),
                 (12, y + HEADING - 14),
             )?;
@@ -81,7 +106,7 @@ fn draw(report: &Report, path: &Path) -> Drawn {
         let corners = [(one.min(end), y + 3), (one.max(end), y + BAR - 3)];
         area.draw(&Rectangle::new(corners, color.filled()))?;
         let label = anchored(16, TEXT, HPos::Right);
-        area.draw_text(&row.workload, &label, (LABELS - 10, middle))?;
+        area.draw_text(bar.label, &label, (LABELS - 10, middle))?;
         let number = anchored(16, color, HPos::Left);
         area.draw_text(&ratio(Some(value)), &number, (one.max(end) + 5, middle))?;
         y += BAR;

@@ -32,7 +32,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// A running server; dropping it stops the server and removes its files.
 pub struct Cluster {
     running: Arc<Mutex<Running>>,
-    socket_dir: PathBuf,
+    /// Holds the data directory, the socket and the log.
+    dir: PathBuf,
+    /// Where the programs of PostgreSQL are.
+    bin: PathBuf,
 }
 
 struct Running {
@@ -71,24 +74,20 @@ impl Cluster {
         stop_on_signal(&running, place.keep)?;
         let cluster = Self {
             running,
-            socket_dir: path.clone(),
+            dir: path.clone(),
+            bin,
         };
 
-        initdb(&bin, &path)?;
+        initdb(&cluster.bin, &path)?;
+        let address = [
+            ("listen_addresses", String::new()),
+            ("unix_socket_directories", path.display().to_string()),
+            ("port", PORT.to_string()),
+        ];
+        configure(&path, &address)?;
         configure(&path, settings)?;
-        let log = File::create(path.join("log"))?;
-        let server = as_server_user(&bin.join("postgres"), &path)
-            .arg("-D")
-            .arg(path.join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            // A Ctrl-C at the terminal is for this process, which then stops the server.
-            .process_group(0)
-            .spawn()
-            .context("cannot start postgres")?;
+        cluster.launch()?;
         let mut running = cluster.lock();
-        running.server = Some(server);
         if place.keep
             && let Some(dir) = running.dir.take()
         {
@@ -99,28 +98,81 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Stops the server and starts it again with `settings` changed. Connections
+    /// must be closed before: the server waits for nobody.
+    pub fn restart(&self, settings: &[(&str, String)]) -> Result<()> {
+        self.lock().stop_server(Signal::SIGINT);
+        configure(&self.dir, settings)?;
+        self.launch()?;
+        self.wait_until_ready()
+    }
+
+    fn launch(&self) -> Result<()> {
+        let mut running = self.lock();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))?;
+        let server = self
+            .program("postgres")
+            .arg("-D")
+            .arg(self.dir.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A Ctrl-C at the terminal is for this process, which then stops the server.
+            .process_group(0)
+            .spawn()
+            .context("cannot start postgres")?;
+        running.server = Some(server);
+        Ok(())
+    }
+
+    /// A program of PostgreSQL, to be run by the server's user in the cluster's directory.
+    pub fn program(&self, name: &str) -> Command {
+        as_server_user(&self.bin.join(name), &self.dir)
+    }
+
+    /// `pgbench` with the options that name this server.
+    pub fn pgbench(&self) -> Command {
+        let mut command = self.program("pgbench");
+        command
+            .arg("--host")
+            .arg(&self.dir)
+            .arg(format!("--port={PORT}"))
+            .args(["--username=postgres", "--no-vacuum"]);
+        command
+    }
+
+    /// A directory that both the server and this process can write to.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A new connection to database `postgres`.
     pub fn connect(&self) -> Result<Client, postgres::Error> {
+        self.connect_to("postgres")
+    }
+
+    /// A new connection to `database`.
+    pub fn connect_to(&self, database: &str) -> Result<Client, postgres::Error> {
         Config::new()
-            .host_path(&self.socket_dir)
+            .host_path(&self.dir)
             .port(PORT)
             .user("postgres")
-            .dbname("postgres")
+            .dbname(database)
             .application_name("omen-demo")
             .connect(NoTls)
     }
 
     /// How a person reaches the server while it runs.
     pub fn psql(&self) -> String {
-        format!(
-            "psql -h {} -p {PORT} -U postgres",
-            self.socket_dir.display()
-        )
+        format!("psql -h {} -p {PORT} -U postgres", self.dir.display())
     }
 
     /// The last lines that the server wrote, to tell why it failed.
     pub fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.socket_dir.join("log")).unwrap_or_default();
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
     }
@@ -156,6 +208,16 @@ impl Drop for Cluster {
 impl Running {
     /// Stops the server (SIGINT: fast, SIGQUIT: immediate) and removes its files.
     fn stop(&mut self, how: Signal) {
+        self.stop_server(how);
+        if let Some(dir) = self.dir.take() {
+            let path = dir.path().to_path_buf();
+            if let Err(error) = dir.close() {
+                eprintln!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+
+    fn stop_server(&mut self, how: Signal) {
         if let Some(mut server) = self.server.take() {
             let pid = i32::try_from(server.id()).map(Pid::from_raw);
             if let Ok(pid) = pid {
@@ -168,12 +230,6 @@ impl Running {
                     }
                     sleep(Duration::from_millis(20));
                 }
-            }
-        }
-        if let Some(dir) = self.dir.take() {
-            let path = dir.path().to_path_buf();
-            if let Err(error) = dir.close() {
-                eprintln!("cannot remove {}: {error}", path.display());
             }
         }
     }
@@ -221,7 +277,8 @@ fn as_server_user(program: &Path, dir: &Path) -> Command {
         .arg(program)
         .current_dir(dir)
         .env("HOME", dir)
-        .env_remove("PGDATA");
+        .env_remove("PGDATA")
+        .env_remove("RUST_BACKTRACE");
     command
 }
 
@@ -243,15 +300,13 @@ fn initdb(bin: &Path, dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Adds `settings` to the configuration; of a setting given twice the last one holds.
 fn configure(dir: &Path, settings: &[(&str, String)]) -> Result<()> {
     let path = dir.join("data/postgresql.conf");
     let mut text = fs::read_to_string(&path)?;
-    text.push_str(&format!(
-        "\nlisten_addresses = ''\nunix_socket_directories = '{}'\nport = {PORT}\n",
-        dir.display()
-    ));
     for (name, value) in settings {
-        text.push_str(&format!("{name} = '{value}'\n"));
+        text.push_str(&format!("\n{name} = '{value}'"));
     }
+    text.push('\n');
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -187,7 +187,7 @@ pub fn sizes(rows: u64) -> Vec<SizeCase> {
 
 /// A SELECT of the readings numbered `from` to `to` (SQL expressions), one per
 /// millisecond of measuring, in order of arrival.
-fn readings(from: &str, to: &str) -> String {
+pub(crate) fn readings(from: &str, to: &str) -> String {
     format!(
         "SELECT ts, sensor, value
          FROM (SELECT timestamptz '2026-01-01 00:00:00+00'
@@ -202,7 +202,7 @@ fn readings(from: &str, to: &str) -> String {
 }
 
 /// A SELECT of `n` (an SQL expression) ids, uniform in 0 .. 2^63.
-fn random_ids(n: &str) -> String {
+pub(crate) fn random_ids(n: &str) -> String {
     format!(
         "SELECT (floor(random() * 2147483648)::bigint << 32)
                   | floor(random() * 4294967296)::bigint AS id,
@@ -212,7 +212,7 @@ fn random_ids(n: &str) -> String {
 }
 
 /// `CREATE TABLE name AS sql`, the same rows in every run.
-fn create(client: &mut Client, name: &str, sql: &str) -> Result<()> {
+pub(crate) fn create(client: &mut Client, name: &str, sql: &str) -> Result<()> {
     client.batch_execute(&format!(
         "DROP TABLE IF EXISTS {name};
          SELECT setseed(0.42);

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::data::{Growth, Place};
 use crate::measure::{BTREE, CANDIDATE, Target, median, run};
 use crate::progress::stage;
-use crate::workloads::{Bench, PLANNER, as_f64};
+use crate::workloads::{Bench, as_f64};
 
 /// Rows per statement, fewer on small tables.
 const BATCH: u64 = 100_000;
@@ -41,7 +41,7 @@ impl Bench<'_> {
     fn insert(&mut self, workload: &str, growth: &Growth, order: RowOrder) -> Result<()> {
         stage(&format!("{}: {workload}", self.case.name));
         let batches = self.reps as u64 + 1;
-        let size = BATCH.min(self.rows / (2 * batches)).max(1);
+        let size = BATCH.min(self.column.rows / (2 * batches)).max(1);
         self.draw_batches(growth, order, batches, size)?;
 
         let targets = [BTREE, CANDIDATE, PLAIN];
@@ -59,7 +59,6 @@ impl Bench<'_> {
             }
         }
 
-        self.client.batch_execute(PLANNER)?;
         let equal = self.indexes_agree_with(PLAIN.table)?;
         let per_row = 1e6 / as_f64(size);
         let [btree, candidate, plain] = seconds.map(|mut times| median(&mut times) * per_row);

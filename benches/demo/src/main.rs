@@ -2,14 +2,17 @@
 //! ordered top-N and inserts, on real and generated tables, in a private
 //! throw-away PostgreSQL cluster. Every answer is compared with btree's.
 
+mod bench;
 mod chart;
 mod cluster;
 mod data;
 mod flights;
 mod inserts;
 mod interrupted;
+mod keys;
 mod measure;
 mod progress;
+mod queries;
 mod report;
 mod settings;
 mod workloads;
@@ -19,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use postgres::Client;
 
 use crate::cluster::{Cluster, Place};
@@ -27,9 +30,17 @@ use crate::progress::stage;
 use crate::report::Report;
 use crate::workloads::Bench;
 
+/// Wanted in MB.
+const SHARED_BUFFERS: u64 = 2048;
+
 #[derive(Parser)]
-#[command(about = "An index access method beside btree, in a throw-away cluster")]
+#[command(
+    about = "An index access method beside btree, in a throw-away cluster",
+    args_conflicts_with_subcommands = true
+)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Rows per generated data set, and at most so many flights
     /// [default: 5,000,000; 10,000,000 with --sizes]
     #[arg(long)]
@@ -60,6 +71,12 @@ struct Options {
     pg_config: PathBuf,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Every workload, with goals and a report
+    Bench(bench::Options),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DataSet {
     Flights,
@@ -68,7 +85,11 @@ enum DataSet {
 }
 
 fn main() -> ExitCode {
-    let result = demo(&Options::parse());
+    let options = Options::parse();
+    let result = match &options.command {
+        Some(Command::Bench(options)) => bench::run(options).map(|()| true),
+        None => demo(&options),
+    };
     interrupted::wait_if_set();
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -87,7 +108,7 @@ fn main() -> ExitCode {
 fn demo(options: &Options) -> Result<bool> {
     let out = &options.out;
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let settings = settings::server();
+    let settings = settings::server(SHARED_BUFFERS);
     stage("starting a private PostgreSQL cluster");
     let parent = options.workdir.clone().unwrap_or_else(std::env::temp_dir);
     let cluster = Cluster::start(

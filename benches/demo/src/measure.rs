@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use postgres::{Client, SimpleQueryMessage};
 
 /// A table and its index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target {
     pub table: &'static str,
     pub index: &'static str,
@@ -28,9 +29,14 @@ pub enum Scan {
     IndexOnlyBackward,
     /// With heap fetches.
     Index,
+    /// With heap fetches in the order of the heap.
+    Bitmap,
+    /// Two index-only scans of the same index, merged.
+    MergeJoin,
 }
 
 /// A workload as SQL; `{t}` stands for the table.
+#[derive(Clone)]
 pub struct Query {
     pub scan: Scan,
     /// What is timed: as little work beside the index as possible.
@@ -49,7 +55,7 @@ pub struct Outcome {
 }
 
 /// The rows of an answer as text.
-type Answer = Vec<Vec<Option<String>>>;
+pub type Answer = Vec<Vec<Option<String>>>;
 
 /// Checks plan and answers, then times `query` on both tables in turn, `reps` times.
 pub fn compare(client: &mut Client, query: &Query, reps: usize) -> Result<Outcome> {
@@ -60,26 +66,47 @@ pub fn compare(client: &mut Client, query: &Query, reps: usize) -> Result<Outcom
     }
 
     let counted = run(client, &query.timed, &BTREE)?.1;
-    let mut seconds = [Vec::new(), Vec::new()];
-    for rep in 0..reps {
-        for turn in 0..2 {
-            let which = (rep + turn) % 2;
-            let target = [&BTREE, &CANDIDATE][which];
-            let (took, answer) = run(client, &query.timed, target)?;
-            seconds[which].push(took.as_secs_f64());
-            equal &= same(&counted, &answer);
-        }
-    }
-    let count = counted
-        .first()
-        .and_then(|row| row.first()?.as_deref()?.parse().ok())
-        .context("a timed query must return a count first")?;
+    let mut seconds = interleave(&[BTREE, CANDIDATE], 0, reps, |_, target| {
+        let (took, answer) = run(client, &query.timed, target)?;
+        equal &= same(&counted, &answer);
+        Ok(took.as_secs_f64())
+    })?;
     Ok(Outcome {
         btree: median(&mut seconds[0]),
         candidate: median(&mut seconds[1]),
         equal,
-        count,
+        count: first_count(&counted)?,
     })
+}
+
+/// Does `one` for each of `subjects` in turn, `warm_ups + reps` times, and returns
+/// what the last `reps` rounds gave for each. Every round begins with another one,
+/// so that none is always measured first.
+pub fn interleave<T, V>(
+    subjects: &[T],
+    warm_ups: usize,
+    reps: usize,
+    mut one: impl FnMut(usize, &T) -> Result<V>,
+) -> Result<Vec<Vec<V>>> {
+    let mut values: Vec<Vec<V>> = subjects.iter().map(|_| Vec::new()).collect();
+    for round in 0..warm_ups + reps {
+        for turn in 0..subjects.len() {
+            let which = (round + turn) % subjects.len();
+            let value = one(round, &subjects[which])?;
+            if round >= warm_ups {
+                values[which].push(value);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// The first column of an answer's first row.
+pub fn first_count(answer: &Answer) -> Result<u64> {
+    answer
+        .first()
+        .and_then(|row| row.first()?.as_deref()?.parse().ok())
+        .context("a timed query must return a count first")
 }
 
 /// Runs `sql`; its time as the client sees it, and its rows.
@@ -120,39 +147,65 @@ pub fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-/// Fails, showing the plan, unless `query` runs as the index scan that is to be measured.
-fn require_plan(client: &mut Client, query: &Query, target: &Target) -> Result<()> {
+/// Fails, showing the plan, unless `query` runs as the index scan that is to be
+/// measured; the plan.
+pub fn require_plan(client: &mut Client, query: &Query, target: &Target) -> Result<String> {
     let explain = format!(
         "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) {}",
         query.timed
     );
-    let (_, rows) = run(client, &explain, target)?;
+    require_explained(client, &explain, query.scan, target)
+}
+
+/// The same for an EXPLAIN of any kind; `Scan::Index` and `Scan::Bitmap` need no ANALYZE.
+pub fn require_explained(
+    client: &mut Client,
+    explain: &str,
+    scan: Scan,
+    target: &Target,
+) -> Result<String> {
+    let (_, rows) = run(client, explain, target)?;
     let plan: Vec<String> = rows.into_iter().flatten().flatten().collect();
     let plan = plan.join("\n");
-    if !plan_is(&plan, query.scan, target) {
-        let table = target.table;
-        let sql = explain.replace("{t}", table);
+    if !plan_is(&plan, scan, target) {
+        let sql = explain.replace("{t}", target.table);
         bail!("not the plan to be measured:\n{sql}\n{plan}");
     }
-    Ok(())
+    Ok(plan)
 }
 
 fn plan_is(plan: &str, scan: Scan, target: &Target) -> bool {
-    let node = match scan {
-        Scan::IndexOnly => "Index Only Scan",
-        Scan::IndexOnlyBackward => "Index Only Scan Backward",
-        Scan::Index => "Index Scan",
+    let Target { table, index } = target;
+    let using = |node: &str| format!("{node} using {index} on {table}");
+    let wanted = match scan {
+        Scan::IndexOnly | Scan::MergeJoin => using("Index Only Scan"),
+        Scan::IndexOnlyBackward => using("Index Only Scan Backward"),
+        Scan::Index => using("Index Scan"),
+        Scan::Bitmap => format!("Bitmap Index Scan on {index}"),
     };
-    let wanted = format!("{node} using {} on {}", target.index, target.table);
-    let seq_scan = format!("Seq Scan on {}", target.table);
-    let detours = ["Sort", "Bitmap", "Hash Join", "Merge Join", &seq_scan];
-    let all_visible = scan == Scan::Index || plan.contains("Heap Fetches: 0");
-    plan.contains(&wanted) && all_visible && !detours.iter().any(|node| plan.contains(node))
+    let mut detours = vec![
+        "Sort".to_owned(),
+        "Hash Join".into(),
+        format!("Seq Scan on {table}"),
+    ];
+    if scan != Scan::Bitmap {
+        detours.push("Bitmap".into());
+    }
+    if scan != Scan::MergeJoin {
+        detours.push("Merge Join".into());
+    }
+    let merged = scan != Scan::MergeJoin || plan.contains("Merge Join");
+    let all_visible =
+        matches!(scan, Scan::Index | Scan::Bitmap) || plan.contains("Heap Fetches: 0");
+    plan.contains(&wanted)
+        && merged
+        && all_visible
+        && !detours.iter().any(|node| plan.contains(node))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BTREE, Scan, median, plan_is};
+    use super::{BTREE, Scan, interleave, median, plan_is};
 
     #[test]
     fn median_is_the_middle_or_the_mean_of_the_two_middle_values() {
@@ -162,14 +215,33 @@ mod tests {
     }
 
     #[test]
+    fn rounds_begin_with_another_subject_each_and_warm_ups_do_not_count() {
+        let mut order = String::new();
+        let values = interleave(&["a", "b", "c"], 1, 2, |round, name| {
+            order.push_str(name);
+            Ok(round)
+        });
+        assert_eq!(order, "abcbcacab");
+        assert_eq!(values.unwrap(), [[1, 2], [1, 2], [1, 2]]);
+    }
+
+    #[test]
     fn a_plan_counts_only_if_it_is_the_scan_meant() {
         let only = "->  Index Only Scan using t_btree_key on t_btree t\n Heap Fetches: 0";
         assert!(plan_is(only, Scan::IndexOnly, &BTREE));
         assert!(!plan_is(only, Scan::Index, &BTREE));
+        assert!(!plan_is(only, Scan::Bitmap, &BTREE));
+        assert!(!plan_is(only, Scan::MergeJoin, &BTREE));
         assert!(!plan_is(only, Scan::IndexOnlyBackward, &BTREE));
         let fetching = only.replace("Fetches: 0", "Fetches: 7");
         assert!(!plan_is(&fetching, Scan::IndexOnly, &BTREE));
         let sorted = format!("Sort\n{only}");
         assert!(!plan_is(&sorted, Scan::IndexOnly, &BTREE));
+        let merged = format!("Merge Join\n{only}");
+        assert!(plan_is(&merged, Scan::MergeJoin, &BTREE));
+        assert!(!plan_is(&merged, Scan::IndexOnly, &BTREE));
+        let bitmap = "Bitmap Heap Scan on t_btree\n-> Bitmap Index Scan on t_btree_key";
+        assert!(plan_is(bitmap, Scan::Bitmap, &BTREE));
+        assert!(!plan_is(bitmap, Scan::Index, &BTREE));
     }
 }

@@ -130,23 +130,23 @@ fn as_map<S: Serializer>(settings: &[(String, String)], to: S) -> Result<S::Ok, 
     to.collect_map(settings.iter().map(|(name, value)| (name, value)))
 }
 
-fn new_table(header: &[&str]) -> Table {
+pub fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN);
     table.set_header(header.iter().map(|title| left(title)));
     table
 }
 
-fn left(text: &str) -> Cell {
+pub fn left(text: &str) -> Cell {
     Cell::new(text)
 }
 
-fn right(text: &str) -> Cell {
+pub fn right(text: &str) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
 /// Three significant digits and the unit; long times in milliseconds.
-fn value(value: f64, unit: &str) -> String {
+pub fn value(value: f64, unit: &str) -> String {
     let (value, unit) = match unit {
         "\u{b5}s" if value >= 1000.0 => (value / 1000.0, "ms"),
         unit => (value, unit),

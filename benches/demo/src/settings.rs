@@ -5,13 +5,11 @@ use std::fs;
 use anyhow::Result;
 use postgres::Client;
 
-/// What is wanted on a machine with enough memory, in MB.
-const SHARED_BUFFERS: u64 = 2048;
-
-/// Settings that differ from PostgreSQL's defaults.
-pub fn server() -> Vec<(&'static str, String)> {
+/// Settings that differ from PostgreSQL's defaults; `most_buffers` are the MB of shared
+/// buffers that are wanted on a machine with enough memory.
+pub fn server(most_buffers: u64) -> Vec<(&'static str, String)> {
     // A quarter of the memory is the usual advice, and as much as is taken here.
-    let buffers = memory_mb().map_or(SHARED_BUFFERS, |mb| SHARED_BUFFERS.min(mb / 4));
+    let buffers = memory_mb().map_or(most_buffers, |mb| most_buffers.min(mb / 4));
     let fixed = [
         ("maintenance_work_mem", "256MB"),
         ("work_mem", "256MB"),
@@ -22,7 +20,7 @@ pub fn server() -> Vec<(&'static str, String)> {
         ("wal_level", "replica"),
         ("fsync", "off"),
         ("max_wal_size", "8GB"),
-        ("checkpoint_timeout", "1h"),
+        ("checkpoint_timeout", "1d"),
         // A scan that begins where another one ended copies rows in another order.
         ("synchronize_seqscans", "off"),
         ("timezone", "UTC"),
