@@ -46,6 +46,18 @@ INSERT INTO t SELECT g, seen_by_bitmap(g - 1) FROM generate_series(1001, 2000) g
 SELECT v, count(*), min(k) FROM t GROUP BY v ORDER BY v;
 WITH more AS (INSERT INTO t SELECT g, 0 FROM generate_series(2001, 3000) g RETURNING k, seen(k) AS s)
 SELECT s, count(*) FROM more GROUP BY s ORDER BY s;
+-- From the same index.
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+EXPLAIN (COSTS OFF) INSERT INTO t SELECT k + 5000, v FROM t WHERE k BETWEEN 1 AND 3000;
+BEGIN;
+INSERT INTO t SELECT k + 5000, v FROM t WHERE k BETWEEN 1 AND 3000;
+INSERT INTO t SELECT k + 5000, v FROM t WHERE k > 5000;
+SELECT count(*), min(k), max(k), count(DISTINCT k) FROM t WHERE k > 5000;
+SELECT * FROM verify();
+ROLLBACK;
+RESET enable_seqscan;
+RESET enable_bitmapscan;
 -- A cursor that was opened by such a function goes on where it was.
 CREATE FUNCTION next_of(c refcursor) RETURNS int8 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$

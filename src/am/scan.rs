@@ -333,7 +333,7 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
     // may be the descriptor's own array.
     unsafe {
         let (scan, opened) = opened(scan);
-        batch::settle(scan.indexRelation);
+        batch::settle_for(scan);
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
         if count > 0 && !keys.is_null() {
             core::ptr::copy(keys, scan.keyData, count);
@@ -355,7 +355,7 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
     let moves = forward || direction == pg_sys::ScanDirection::BackwardScanDirection;
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
     unsafe {
-        if moves && !batch::any() {
+        if moves && !batch::is_awaited((*scan).xs_snapshot) {
             let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
             if opened.is_some_and(|opened| opened.step(&mut *scan, forward)) {
                 return true;
@@ -373,7 +373,7 @@ unsafe extern "C-unwind" fn next_row(
     // SAFETY: the callback's contract.
     unsafe {
         let (scan, opened) = opened(scan);
-        batch::settle(scan.indexRelation);
+        batch::settle_for(scan);
         if direction == pg_sys::ScanDirection::NoMovementScanDirection {
             return opened.on_row();
         }
@@ -393,7 +393,7 @@ pub(super) unsafe extern "C-unwind" fn amgetbitmap(
     // SAFETY: the callback's contract.
     unsafe {
         let (scan, opened) = opened(scan);
-        batch::settle(scan.indexRelation);
+        batch::settle_for(scan);
         opened.bitmap(scan, Bitmap::new(bitmap))
     }
 }

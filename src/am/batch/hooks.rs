@@ -6,11 +6,12 @@
 //! they have changed is put right when the transaction or subtransaction aborts.
 
 use core::ffi::{c_char, c_void};
+use core::sync::atomic::Ordering;
 
 use pgrx::pg_sys::{self, SubTransactionId};
 use pgrx::prelude::*;
 
-use super::{ANY, ARMED, ARMED_BY, for_each, forget_all, settle_all};
+use super::{ANY, ARMED, ARMED_BY, FIRST_COMMAND, for_each, forget_all, is_awaited, settle_all};
 use crate::am::options::insert_buffer;
 
 /// Bound without pgrx's guard.
@@ -96,6 +97,40 @@ unsafe fn inserts_in_bulk(plan: *const pg_sys::PlannedStmt) -> bool {
     }
 }
 
+/// What was set when a statement began. An ERROR passes it by: `ARMED` is put right
+/// then by the abort, and `FIRST_COMMAND` is too low until the transaction ends.
+struct Before {
+    armed: bool,
+    first_command: pg_sys::CommandId,
+}
+
+impl Before {
+    /// A statement begins, whose entries may wait or not, with rows of `command`.
+    fn of(armed: bool, command: impl FnOnce() -> pg_sys::CommandId) -> Self {
+        let first_command = FIRST_COMMAND.load(Ordering::Relaxed);
+        if armed {
+            FIRST_COMMAND.store(first_command.min(command()), Ordering::Relaxed);
+        }
+        Self {
+            armed: ARMED.replace(armed),
+            first_command,
+        }
+    }
+
+    /// The statement ends.
+    ///
+    /// # Safety
+    /// ERRORs can be raised.
+    unsafe fn restore(self) {
+        ARMED.set(self.armed);
+        if ANY.get() {
+            // SAFETY: the caller's promise.
+            unsafe { settle_guarded() };
+        }
+        FIRST_COMMAND.store(self.first_command, Ordering::Relaxed);
+    }
+}
+
 /// The statement that begins a subtransaction lets entries wait.
 fn note_armed(own: SubTransactionId) {
     ARMED_BY.with_borrow_mut(|all| {
@@ -118,7 +153,7 @@ fn was_armed(own: SubTransactionId) -> bool {
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: the hook's contract.
     unsafe {
-        if ANY.get() {
+        if is_awaited((*query).snapshot) {
             settle_guarded();
         }
         match NEXT_START {
@@ -210,12 +245,9 @@ unsafe fn run_query(run: *const Run) {
         let armed = (*query).operation == pg_sys::CmdType::CMD_INSERT
             && may_wait()
             && inserts_in_bulk((*query).plannedstmt);
-        let before = ARMED.replace(armed);
+        let before = Before::of(armed, || (*(*query).estate).es_output_cid);
         (*run).go();
-        ARMED.set(before);
-        if ANY.get() {
-            settle_guarded();
-        }
+        before.restore();
     }
 }
 
@@ -238,7 +270,8 @@ unsafe extern "C-unwind" fn process_utility(
         let node = (*statement).utilityStmt;
         let copies = (*node).type_ == pg_sys::NodeTag::T_CopyStmt
             && (*node.cast::<pg_sys::CopyStmt>()).is_from;
-        let before = ARMED.replace(copies && may_wait());
+        // The rows are of the command that goes on, or a later one.
+        let before = Before::of(copies && may_wait(), || pg_sys::GetCurrentCommandId(false));
         let next = NEXT_UTILITY.unwrap_or(direct::standard_ProcessUtility);
         next(
             statement,
@@ -250,10 +283,7 @@ unsafe extern "C-unwind" fn process_utility(
             dest,
             completion,
         );
-        ARMED.set(before);
-        if ANY.get() {
-            settle_guarded();
-        }
+        before.restore();
     }
 }
 

@@ -15,7 +15,7 @@ mod waiting;
 use core::any::Any;
 use core::cell::{Cell, RefCell};
 use core::hash::BuildHasherDefault;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::collections::HashMap;
 
 use omen_core::key::Pos;
@@ -73,6 +73,8 @@ impl Flag {
 
 /// Whether anything waits.
 static ANY: Flag = Flag(AtomicBool::new(false));
+/// No row whose entry waits, or may come to wait, is of an earlier command than this.
+static FIRST_COMMAND: AtomicU32 = AtomicU32::new(u32::MAX);
 /// Whether a statement is going on whose entries may wait.
 static ARMED: Flag = Flag(AtomicBool::new(false));
 
@@ -90,10 +92,26 @@ pub(super) fn is_armed() -> bool {
     ARMED.get()
 }
 
-/// Whether anything waits.
+/// Whether a scan with this snapshot could find a row whose entry waits: one of a
+/// command before the snapshot's own. What the statement that goes on has inserted
+/// its own scans do not see.
+///
+/// # Safety
+/// `snapshot` is NULL or valid.
 #[inline]
-pub(super) fn any() -> bool {
-    ANY.get()
+pub(super) unsafe fn is_awaited(snapshot: pg_sys::Snapshot) -> bool {
+    // SAFETY: the caller's promise.
+    ANY.get() && unsafe { sees_first_command(snapshot) }
+}
+
+/// # Safety
+/// As for [`is_awaited`].
+unsafe fn sees_first_command(snapshot: pg_sys::Snapshot) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { snapshot.as_ref() }.is_none_or(|snapshot| {
+        snapshot.snapshot_type != pg_sys::SnapshotType::SNAPSHOT_MVCC
+            || snapshot.curcid > FIRST_COMMAND.load(Ordering::Relaxed)
+    })
 }
 
 /// Lets an entry wait. False: there is no memory for it.
@@ -195,9 +213,23 @@ pub(crate) unsafe fn settle_all() {
 /// As for [`insert_of`]; `index` is open.
 #[inline]
 pub(crate) unsafe fn settle(index: pg_sys::Relation) {
-    if ANY.get() && !planted::is("waiting_overlooked") {
+    if ANY.get() {
         // SAFETY: the caller's promise.
         unsafe { insert_of((*index).rd_id.to_u32()) };
+    }
+}
+
+/// Before a scan looks for entries.
+///
+/// # Safety
+/// As for [`settle`]; the scan's snapshot is NULL or valid.
+#[inline]
+pub(super) unsafe fn settle_for(scan: &pg_sys::IndexScanDescData) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_awaited(scan.xs_snapshot) && !planted::is("waiting_overlooked") {
+            insert_of((*scan.indexRelation).rd_id.to_u32());
+        }
     }
 }
 
@@ -217,6 +249,7 @@ pub(super) unsafe fn forget(index: pg_sys::Relation) {
 /// The transaction is over, one way or the other.
 fn forget_all() {
     ARMED.set(false);
+    FIRST_COMMAND.store(u32::MAX, Ordering::Relaxed);
     ARMED_BY.with_borrow_mut(Vec::clear);
     INDEXES.with_borrow_mut(|indexes| {
         indexes.clear();

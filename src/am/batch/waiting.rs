@@ -4,12 +4,13 @@ use omen_core::key::Pos;
 use omen_core::store::PageStore;
 use omen_core::tree::{InsertOptions, Tree};
 use pgrx::pg_sys::{self, SubTransactionId};
+use pgrx::prelude::*;
 
 use super::AnyWaiting;
 use crate::am::heap::HeapLiveness;
 use crate::am::options::Options;
 use crate::am::state::{state_of, with_scratch};
-use crate::storage::{PgStore, file_number, in_index};
+use crate::storage::{PgStore, file_number, in_index, index_name};
 
 /// Called for each row, and raises no ERROR: bound without pgrx's guard against
 /// `longjmp`.
@@ -31,20 +32,23 @@ struct Run {
 pub(super) struct Waiting<const V: usize> {
     index: pg_sys::Oid,
     heap: pg_sys::Oid,
-    /// The index's file: in another one, all is built anew.
+    /// The index's file.
     file: u32,
     entries: Vec<Pos<V>>,
     runs: Vec<Run>,
 }
 
 impl<const V: usize> Waiting<V> {
-    /// Nothing yet.
+    /// Nothing yet. The lock on the index stays to the end of the transaction: COPY
+    /// gives its own back before the entries are inserted, and nobody may move the
+    /// index to another file in between.
     ///
     /// # Safety
-    /// Both relations are open.
+    /// Both relations are open. ERRORs can be raised.
     pub unsafe fn of(index: pg_sys::Relation, heap: pg_sys::Relation) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
+            pg_sys::LockRelationOid((*index).rd_id, pg_sys::RowExclusiveLock.cast_signed());
             Self {
                 index: (*index).rd_id,
                 heap: (*heap).rd_id,
@@ -162,14 +166,13 @@ impl<const V: usize> AnyWaiting for Waiting<V> {
         // ERROR gives the relations back.
         unsafe {
             let index = pg_sys::index_open(self.index, mode);
-            if file_number(index) == self.file {
-                let heap = pg_sys::table_open(self.heap, mode);
-                self.insert_into(index, heap);
-                pg_sys::table_close(heap, mode);
-            } else {
-                self.entries.clear();
-                self.runs.clear();
+            if file_number(index) != self.file {
+                // Who builds it anew calls `forget`.
+                error!("omen: index \"{}\" has another file", index_name(index));
             }
+            let heap = pg_sys::table_open(self.heap, mode);
+            self.insert_into(index, heap);
+            pg_sys::table_close(heap, mode);
             pg_sys::index_close(index, mode);
         }
     }
