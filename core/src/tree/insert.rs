@@ -74,14 +74,15 @@ fn plan<const V: usize>(
         return scratch.edit.plan_fold(leaf);
     }
     let mut visited = 0;
-    let dead = &scratch.dead;
+    let (tids, dead) = (&scratch.tids, &scratch.dead);
     scratch.edit.plan_survivors(leaf, &mut |pos| {
         // Nobody has asked about the new ones.
         if batch.binary_search(pos).is_ok() {
             return true;
         }
         visited += 1;
-        !dead.get(visited - 1).copied().unwrap_or(false)
+        let asked = tids.get(visited - 1) == Some(&pos.tid);
+        !(asked && dead.get(visited - 1).copied().unwrap_or(false))
     })
 }
 
@@ -125,9 +126,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
             let behind = |high| entries.partition_point(|pos| *pos < high);
             let mine = leaf.high().map_or(entries.len(), behind).max(1);
-            let mine = entries.get(..mine).unwrap_or(entries);
-            let bulk = mine.len() > few(self.store.page_size()) && header.high_infinite();
-            if mine.len() <= leaf.delta_room() && !bulk {
+            let mut mine = entries.get(..mine).unwrap_or(entries);
+            let mut append = mine.len() > few(self.store.page_size()) && header.high_infinite();
+            if append && let Some(last) = leaf.last()?.filter(|last| pos < *last) {
+                // Those that come late go by themselves, so that the others are an append.
+                mine = mine
+                    .get(..mine.partition_point(|pos| *pos < last))
+                    .unwrap_or(mine);
+                append = false;
+            }
+            if mine.len() <= leaf.delta_room() && !append {
                 let append = DeltaAppend::new(&guard, mine, &mut scratch.append);
                 self.store.amend(&mut guard, &append.edits())?;
                 return Ok(mine.len());
@@ -188,7 +196,14 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         // How many of the new ones are folded; 0: they go into the delta area.
         let mut folded = 0;
         if mine.len() > least {
-            folded = scratch.edit.add_to_delta(mine);
+            let most = if at_end && known {
+                // They are likely to take as much as those before them.
+                let free = limit.saturating_sub(room + leaf.folded_size());
+                (free * 5 / 4 * leaf.entries() / leaf.folded_size().max(1)).max(least + 1)
+            } else {
+                mine.len()
+            };
+            folded = scratch.edit.add_to_delta(mine.get(..most).unwrap_or(mine));
         }
         loop {
             let batch = mine.get(..folded).unwrap_or(&[]);
@@ -214,7 +229,10 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(inserted);
             }
             // A leaf that is rather empty is not split.
-            let split = folded == 0 || known && leaf.folded_size() > limit / 2;
+            let split = match at_end {
+                true => folded <= least && leaf.entries() > 0,
+                false => folded == 0 || known && leaf.folded_size() > limit / 2,
+            };
             let fewer = if split || folded <= least {
                 0
             } else {
@@ -225,7 +243,8 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Ok(0);
             }
             if fewer == 0 {
-                mine = mine.get(..1).unwrap_or(mine);
+                let some = if at_end { least } else { 1 };
+                mine = mine.get(..some).unwrap_or(mine);
             }
             folded = fewer;
         }

@@ -33,6 +33,7 @@ mod direct {
             direction: pg_sys::ScanDirection::Type,
             count: u64,
         );
+        pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
         pub fn standard_ProcessUtility(
             statement: *mut pg_sys::PlannedStmt,
             text: *const core::ffi::c_char,
@@ -48,6 +49,7 @@ mod direct {
 
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
 static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_FINISH: pg_sys::ExecutorFinish_hook_type = None;
 static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
 /// Puts the hooks in place: called once, when the library loads.
@@ -58,6 +60,8 @@ pub(crate) fn install() {
         pg_sys::ExecutorStart_hook = Some(executor_start);
         NEXT_RUN = pg_sys::ExecutorRun_hook;
         pg_sys::ExecutorRun_hook = Some(executor_run);
+        NEXT_FINISH = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorFinish_hook = Some(executor_finish);
         NEXT_UTILITY = pg_sys::ProcessUtility_hook;
         pg_sys::ProcessUtility_hook = Some(process_utility);
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
@@ -247,6 +251,19 @@ unsafe fn run_query(run: *const Run) {
             && inserts_in_bulk((*query).plannedstmt);
         let before = Before::of(armed, || (*(*query).estate).es_output_cid);
         (*run).go();
+        before.restore();
+    }
+}
+
+/// What is left of a query: modifying CTEs that it does not read, which may insert
+/// speculatively, and AFTER triggers. No entries of theirs wait, whatever statement
+/// the query is a part of.
+unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the hook's contract. At its end ERRORs can be raised.
+    unsafe {
+        let before = Before::of(false, || 0);
+        let next = NEXT_FINISH.unwrap_or(direct::standard_ExecutorFinish);
+        next(query);
         before.restore();
     }
 }

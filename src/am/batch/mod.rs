@@ -125,6 +125,7 @@ pub(super) unsafe fn keep<const V: usize>(
     pos: Pos<V>,
 ) -> bool {
     let kept = INDEXES.with_borrow_mut(|indexes| {
+        indexes.try_reserve(1).ok()?;
         // SAFETY: the caller's promise.
         let (oid, new) = unsafe {
             let new = || Box::new(Waiting::<V>::of(index, heap)) as Box<dyn AnyWaiting>;
@@ -156,9 +157,10 @@ impl Drop for Taken {
         let left = self.waiting.take().filter(|waiting| !waiting.is_empty());
         INDEXES.with_borrow_mut(|indexes| {
             if let Some(waiting) = left {
+                BYTES.set(BYTES.get() + waiting.bytes());
                 indexes.insert(self.oid, waiting);
             }
-            note(indexes);
+            ANY.set(!indexes.is_empty());
         });
     }
 }
@@ -174,8 +176,14 @@ fn note(indexes: &Indexes) {
 /// # Safety
 /// A transaction is going on in which ERRORs can be raised, and no page is locked.
 unsafe fn insert_of(oid: u32) {
-    let waiting = INDEXES.with_borrow_mut(|indexes| indexes.remove(&oid));
-    let mut taken = Taken { oid, waiting };
+    let Some(waiting) = INDEXES.with_borrow_mut(|indexes| indexes.remove(&oid)) else {
+        return;
+    };
+    BYTES.set(BYTES.get().saturating_sub(waiting.bytes()));
+    let mut taken = Taken {
+        oid,
+        waiting: Some(waiting),
+    };
     if let Some(waiting) = &mut taken.waiting {
         // SAFETY: the caller's promise.
         unsafe { waiting.insert() };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::key::TID_END;
 use crate::page::{PAGE_HEADER, SPECIAL};
-use crate::sim::Rng;
+use crate::sim::{Keys, Rng};
 
 /// Bytes of a leaf that are there whatever it holds: page header, special area,
 /// two fences, 12 bytes of counts.
@@ -63,4 +63,39 @@ proptest! {
         let entries: BTreeSet<Pos<3>> = (0..n / 4).map(|_| entry()).collect();
         check_size::<3>(&entries.into_iter().collect::<Vec<_>>());
     }
+}
+
+/// The leaves of an index into which entries came as a source makes them: one by
+/// one, or `together`.
+fn leaves_of<const V: usize>(keys: Keys, rows: Rows, lanes: Lanes, together: usize) -> u64 {
+    let mut source = Source::new(keys, rows, 7);
+    source.lanes = lanes;
+    let mut entries: Vec<Pos<V>> = source.fresh(scaled(12_000), &BTreeSet::new());
+    let rest = entries.split_off(scaled(1000));
+    entries.sort_unstable();
+    let mut lab = Lab::<V>::build(8192, 90, Choice::Auto, &entries);
+    for batch in rest.chunks(together) {
+        let mut batch = batch.to_vec();
+        batch.sort_unstable();
+        lab.insert_all(&batch);
+    }
+    lab.verify().leaves.into()
+}
+
+#[test]
+fn entries_that_come_together_take_as_few_leaves() {
+    for keys in ALL_KEYS {
+        for rows in [Rows::Heap(226), Rows::Scattered] {
+            let one_by_one = leaves_of::<1>(keys, rows, Lanes::First, 1);
+            let together = leaves_of::<1>(keys, rows, Lanes::First, 1000);
+            // Where a batch ends, a leaf may be split that others would have filled.
+            assert!(
+                together * 10 <= one_by_one * 13 + 10,
+                "{keys:?} {rows:?}: {together} leaves, one by one {one_by_one}"
+            );
+        }
+    }
+    let one_by_one = leaves_of::<2>(Keys::Gaps, Rows::Heap(226), Lanes::Noise, 1);
+    let together = leaves_of::<2>(Keys::Gaps, Rows::Heap(226), Lanes::Noise, 1000);
+    assert!(together * 10 <= one_by_one * 11 + 10);
 }
