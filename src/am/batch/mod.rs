@@ -101,7 +101,7 @@ pub(super) fn is_armed() -> bool {
 #[inline]
 pub(super) unsafe fn is_awaited(snapshot: pg_sys::Snapshot) -> bool {
     // SAFETY: the caller's promise.
-    ANY.get() && unsafe { sees_first_command(snapshot) }
+    ANY.get() && unsafe { sees_first_command(snapshot) } && !planted::is("waiting_overlooked")
 }
 
 /// # Safety
@@ -235,7 +235,7 @@ pub(crate) unsafe fn settle(index: pg_sys::Relation) {
 pub(super) unsafe fn settle_for(scan: &pg_sys::IndexScanDescData) {
     // SAFETY: the caller's promise.
     unsafe {
-        if is_awaited(scan.xs_snapshot) && !planted::is("waiting_overlooked") {
+        if is_awaited(scan.xs_snapshot) {
             insert_of((*scan.indexRelation).rd_id.to_u32());
         }
     }
