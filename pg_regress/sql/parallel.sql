@@ -147,10 +147,10 @@ CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (30000) TO (MAXVALUE);
 CREATE INDEX ON parts USING omen (k);
 INSERT INTO parts SELECT k, id FROM t;
 VACUUM ANALYZE few, parts;
-EXPLAIN (COSTS OFF) SELECT count(*), sum(k) FROM parts WHERE k BETWEEN 5000 AND 35000;
+EXPLAIN (COSTS OFF) SELECT count(*), sum(k) FROM parts WHERE k BETWEEN 2000 AND 35000;
 RESET enable_seqscan;
 SELECT query, rows, verdict FROM (VALUES
-    ('SELECT count(*), sum(k) FROM parts WHERE k BETWEEN 5000 AND 35000'),
+    ('SELECT count(*), sum(k) FROM parts WHERE k BETWEEN 2000 AND 35000'),
     ('SELECT k FROM parts WHERE k > 8000 ORDER BY k'),
     ('SELECT t.id FROM t JOIN few USING (k)'),
     ('SELECT count(*) FROM t a JOIN t b ON a.k = b.k WHERE a.k > 3000'),
