@@ -11,7 +11,9 @@ use core::sync::atomic::Ordering;
 use pgrx::pg_sys::{self, SubTransactionId};
 use pgrx::prelude::*;
 
-use super::{ANY, ARMED, ARMED_BY, FIRST_COMMAND, for_each, forget_all, is_awaited, settle_all};
+use super::{
+    ANY, ARMED, ARMED_BY, FIRST_COMMAND, for_each, forget_all, is_awaited_by_query, settle_all,
+};
 use crate::am::options::insert_buffer;
 
 /// Bound without pgrx's guard.
@@ -157,7 +159,7 @@ fn was_armed(own: SubTransactionId) -> bool {
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: the hook's contract.
     unsafe {
-        if is_awaited((*query).snapshot) {
+        if is_awaited_by_query((*query).snapshot) {
             settle_guarded();
         }
         match NEXT_START {

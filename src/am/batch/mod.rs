@@ -104,6 +104,22 @@ pub(super) unsafe fn is_awaited(snapshot: pg_sys::Snapshot) -> bool {
     ANY.get() && unsafe { sees_first_command(snapshot) } && !planted::is("waiting_overlooked")
 }
 
+/// As [`is_awaited`], for a query that begins: functions that its workers call may
+/// take snapshots of their own, of the command that goes on now.
+///
+/// # Safety
+/// As for [`is_awaited`].
+#[inline]
+unsafe fn is_awaited_by_query(snapshot: pg_sys::Snapshot) -> bool {
+    // SAFETY: the caller's promise; asking for the command raises no ERROR.
+    ANY.get()
+        && unsafe {
+            is_awaited(snapshot)
+                || pg_sys::GetCurrentCommandId(false) > FIRST_COMMAND.load(Ordering::Relaxed)
+                    && !planted::is("waiting_overlooked")
+        }
+}
+
 /// # Safety
 /// As for [`is_awaited`].
 unsafe fn sees_first_command(snapshot: pg_sys::Snapshot) -> bool {
