@@ -37,6 +37,7 @@ use crate::tree::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const FILL: InsertOptions = InsertOptions { fillfactor: 90 };
 
@@ -57,15 +58,31 @@ fn seeds(fixed: u64) -> Vec<u64> {
     (0..fixed).chain(first..first + fresh).collect()
 }
 
-/// Runs `work` for each seed, and says which one failed.
-fn with_seeds(fixed: u64, work: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    for seed in seeds(fixed) {
-        let outcome = std::panic::catch_unwind(|| work(seed));
-        if let Err(panic) = outcome {
-            eprintln!("failed with OMEN_SIM_SEED={seed}");
-            std::panic::resume_unwind(panic);
+/// Runs `work` for each seed, on all cores, and says which one failed.
+fn with_seeds(fixed: u64, work: impl Fn(u64) + std::panic::RefUnwindSafe + Sync) {
+    let seeds = seeds(fixed);
+    let next = AtomicUsize::new(0);
+    let run = || {
+        while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(panic) = std::panic::catch_unwind(|| work(seed)) {
+                next.store(seeds.len(), Ordering::Relaxed);
+                eprintln!("failed with OMEN_SIM_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
-    }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..cores.min(seeds.len()))
+            .map(|_| scope.spawn(run))
+            .collect();
+        run();
+        for other in others {
+            if let Err(panic) = other.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
 }
 
 /// Any stream of entries.
