@@ -33,7 +33,12 @@ trait AnyScan {
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
     unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
+    /// Remembers the current row. Cannot fail.
     fn mark(&mut self);
+    /// Goes back to the mark, if that needs nothing but the memory of the scan, and
+    /// says whether it did. Cannot fail.
+    fn step_back(&mut self) -> bool;
+    /// Goes back to the mark, wherever it is.
     unsafe fn restore(&mut self, scan: &mut Descriptor);
 }
 
@@ -55,13 +60,13 @@ struct OmenScan<const V: usize> {
 impl<const V: usize> OmenScan<V> {
     fn new(state: Rc<IndexState<V>>) -> Self {
         Self {
+            tuple: TupleBuffer::new(&state.codec),
             state,
             scan: Scan::new(),
             resolved: ScanIntervals::default(),
             mark: None,
             started: false,
             keep_pin: false,
-            tuple: TupleBuffer::new(),
         }
     }
 
@@ -193,6 +198,11 @@ impl<const V: usize> AnyScan for OmenScan<V> {
 
     fn mark(&mut self) {
         self.mark = Some(self.scan.mark());
+    }
+
+    fn step_back(&mut self) -> bool {
+        let mark = self.mark.as_ref();
+        mark.is_some_and(|mark| self.scan.step_back(mark))
     }
 
     unsafe fn restore(&mut self, scan: &mut Descriptor) {
@@ -407,16 +417,28 @@ pub(super) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     unsafe { drop((*(*scan).opaque.cast::<Handle>()).scan.take()) }
 }
 
-/// `ammarkpos`.
-#[pg_guard]
+/// `ammarkpos`. Merge joins mark each row and often go back: as for
+/// [`amgettuple`], what has no guard costs least.
 pub(super) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
-    // SAFETY: the callback's contract.
-    unsafe { opened(scan).1.mark() }
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    if let Some(opened) = unsafe { (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut() } {
+        opened.mark();
+    }
 }
 
 /// `amrestrpos`.
-#[pg_guard]
 pub(super) unsafe extern "C-unwind" fn amrestrpos(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
+        if !opened.is_some_and(AnyScan::step_back) {
+            go_back(scan);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn go_back(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract.
     unsafe {
         let (scan, opened) = opened(scan);

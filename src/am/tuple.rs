@@ -3,7 +3,7 @@
 use omen_core::key::{Pos, Tid};
 use pgrx::pg_sys;
 
-use crate::types::{KeyCodec, KeyType};
+use crate::types::{Integer, KeyCodec, KeyType};
 
 /// The core's TID of an item pointer.
 #[inline]
@@ -42,13 +42,16 @@ pub(super) struct TupleBuffer {
     bytes: [u8; MAX_SIZE],
     /// What a uuid's datum points to.
     uuid: [u8; 16],
+    /// How integers are made, the most common keys; `None` for the other types.
+    integer: Option<Integer>,
 }
 
 impl TupleBuffer {
-    pub const fn new() -> Self {
+    pub fn new<const V: usize>(codec: &KeyCodec<V>) -> Self {
         Self {
             bytes: [0; MAX_SIZE],
             uuid: [0; 16],
+            integer: codec.integer(),
         }
     }
 
@@ -59,6 +62,12 @@ impl TupleBuffer {
         codec: &KeyCodec<V>,
         pos: &Pos<V>,
     ) -> pg_sys::IndexTuple {
+        if let Some(integer) = self.integer
+            && let Some(lane) = integer.lane(pos)
+        {
+            let size = self.put(&integer.bytes(lane));
+            return self.tuple(pos.tid, size);
+        }
         let (datum, is_null) = codec.decode(pos, &mut self.uuid);
         let info = if is_null {
             // All bits of the bitmap 0: the column is NULL.
@@ -82,10 +91,16 @@ impl TupleBuffer {
                 }
             }
         };
+        self.tuple(pos.tid, info)
+    }
+
+    /// Puts the header down.
+    #[inline]
+    fn tuple(&mut self, tid: Tid, info: u16) -> pg_sys::IndexTuple {
         let tuple: *mut pg_sys::IndexTupleData = self.bytes.as_mut_ptr().cast();
         // SAFETY: the buffer is aligned and larger than the header.
         unsafe {
-            (*tuple).t_tid = pointer_of(pos.tid);
+            (*tuple).t_tid = pointer_of(tid);
             (*tuple).t_info = info;
         }
         tuple

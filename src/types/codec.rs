@@ -56,6 +56,24 @@ impl<const V: usize> KeyCodec<V> {
         )
     }
 
+    /// How to make the values of an integer type; `None` for the other types.
+    pub fn integer(&self) -> Option<Integer> {
+        let (bytes, sign) = match self.key_type {
+            KeyType::Int2 => (2, lanes::SIGN64),
+            KeyType::Int4 | KeyType::Date => (4, lanes::SIGN64),
+            KeyType::Oid => (4, 0),
+            KeyType::Int8 | KeyType::Time | KeyType::Timestamp | KeyType::TimestampTz => {
+                (8, lanes::SIGN64)
+            }
+            KeyType::Float4 | KeyType::Float8 | KeyType::Uuid => return None,
+        };
+        Some(Integer {
+            flip: sign ^ self.ordering.complement(),
+            unused: 64 - 8 * bytes,
+            rank: self.ordering.value_rank(),
+        })
+    }
+
     /// The position of a cut: behind all entries of the keys before it, before
     /// all entries of the keys behind it.
     #[inline]
@@ -80,6 +98,38 @@ impl<const V: usize> KeyCodec<V> {
         let flip = self.ordering.complement();
         let flip_second = if self.key_type.has_payload() { 0 } else { flip };
         [first ^ flip, second ^ flip_second]
+    }
+}
+
+/// The values of integers and of types that are made of them, without a look at
+/// the type for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Integer {
+    /// Bits of a lane that are complemented in the value.
+    flip: u64,
+    /// High bits of a lane that the value has not.
+    unused: u32,
+    /// Rank of positions that are not NULL.
+    rank: u64,
+}
+
+impl Integer {
+    /// The lane of a position; `None` for NULL.
+    #[inline]
+    pub fn lane<const V: usize>(self, pos: &Pos<V>) -> Option<u64> {
+        let lane = pos.vals.first().copied();
+        lane.filter(|_| pos.rank == self.rank)
+    }
+
+    /// The value as it stands in a tuple, with zeros behind it if it is narrower.
+    #[inline]
+    pub fn bytes(self, lane: u64) -> [u8; 8] {
+        let high = (lane ^ self.flip) << self.unused;
+        if cfg!(target_endian = "big") {
+            high.to_ne_bytes()
+        } else {
+            (high >> self.unused).to_ne_bytes()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use pgrx::pg_sys::Datum;
 
 use super::KeyType;
 
-const SIGN64: u64 = 1 << 63;
+pub(super) const SIGN64: u64 = 1 << 63;
 const SIGN32: u32 = 1 << 31;
 
 /// The lane of a signed integer.

@@ -27,7 +27,7 @@ mod zone;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-pub use codec::KeyCodec;
+pub use codec::{Integer, KeyCodec};
 pub use interval::ScanIntervals;
 pub use key_type::KeyType;
 pub use ordering::Ordering;

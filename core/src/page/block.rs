@@ -64,6 +64,11 @@ impl<const V: usize> Entries<V> {
             tid: self.tids[i],
         }
     }
+
+    /// The first `count` entries, as the last decode left them.
+    pub(crate) fn entries(&self, count: usize) -> impl ExactSizeIterator<Item = Pos<V>> {
+        (0..count.min(MAX_VALUES)).map(|i| self.pos(i))
+    }
 }
 
 /// Splits a row ordinal into block and offset without a division: exact for

@@ -54,11 +54,7 @@ impl<P, const V: usize> Scan<P, V> {
             while at < to {
                 let some = (self.want - self.batch.len()).min(MAX_VALUES);
                 let count = view.decode(at, to.min(at + some), &mut self.columns);
-                for i in 0..count {
-                    if view.survives(at + i) {
-                        self.batch.push(self.columns.pos(i));
-                    }
-                }
+                self.take(&view, at, count);
                 at += count.max(1);
                 if self.batch.len() >= self.want
                     && (at < to || !behind)
@@ -69,6 +65,17 @@ impl<P, const V: usize> Scan<P, V> {
             }
         }
         Ok(end)
+    }
+
+    /// Adds the entries that were decoded from `at` on, without those that are gone.
+    fn take(&mut self, view: &BlockView<'_, V>, at: usize, count: usize) {
+        let decoded = self.columns.entries(count);
+        if view.has_survivor_bitmap() {
+            let left = decoded.enumerate().filter(|(i, _)| view.survives(at + i));
+            self.batch.extend(left.map(|(_, pos)| pos));
+        } else {
+            self.batch.extend(decoded);
+        }
     }
 
     /// As [`Scan::collect_forward`], from the other end.

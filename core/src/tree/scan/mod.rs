@@ -246,6 +246,17 @@ impl<P, const V: usize> Scan<P, V> {
         }
     }
 
+    /// Goes back to a mark in the batch in hand. False, without a move: it is not of
+    /// this batch, and [`Scan::restore`] knows the way.
+    #[inline]
+    pub fn step_back(&mut self, mark: &Mark<V>) -> bool {
+        let here = mark.serial == self.serial;
+        if here {
+            self.at = mark.at;
+        }
+        here
+    }
+
     /// Goes back to a mark.
     ///
     /// # Errors
@@ -257,8 +268,7 @@ impl<P, const V: usize> Scan<P, V> {
         mark: &Mark<V>,
         keep_pin: bool,
     ) -> Result<()> {
-        if mark.serial == self.serial {
-            self.at = mark.at;
+        if self.step_back(mark) {
             return Ok(());
         }
         let Some(entry) = mark.entry else {
