@@ -8,6 +8,7 @@
 use core::ffi::{c_char, c_void};
 use core::sync::atomic::Ordering;
 
+use omen_core::planted;
 use pgrx::pg_sys::{self, SubTransactionId};
 use pgrx::prelude::*;
 
@@ -76,7 +77,8 @@ pub(crate) fn install() {
 /// would not find then.
 fn may_wait() -> bool {
     // SAFETY: settings of the session and the transaction.
-    unsafe { insert_buffer() > 0 && pg_sys::XactIsoLevel < pg_sys::XACT_SERIALIZABLE.cast_signed() }
+    let serializable = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE.cast_signed() };
+    insert_buffer() > 0 && (!serializable || planted::is("serializable_waits"))
 }
 
 /// Whether a plan inserts in bulk, and nothing else: another part of it may insert
@@ -99,7 +101,8 @@ unsafe fn inserts_in_bulk(plan: *const pg_sys::PlannedStmt) -> bool {
         // One row of values.
         let single = source.is_null()
             || ((*source).type_ == pg_sys::NodeTag::T_Result && (*source).lefttree.is_null());
-        insert.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NONE && !single
+        let plain = insert.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NONE;
+        (plain || planted::is("speculative_waits")) && !single
     }
 }
 
@@ -263,7 +266,8 @@ unsafe fn run_query(run: *const Run) {
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the hook's contract. At its end ERRORs can be raised.
     unsafe {
-        let before = Before::of(false, || 0);
+        let armed = ARMED.get() && planted::is("finish_waits");
+        let before = Before::of(armed, || pg_sys::GetCurrentCommandId(false));
         let next = NEXT_FINISH.unwrap_or(direct::standard_ExecutorFinish);
         next(query);
         before.restore();
