@@ -263,12 +263,15 @@ my (%states, $different);
 foreach my $table (@flipped)
 {
 	my ($answers, $states) = ask($table, $by_index, @questions);
-	my (undef, $more) = ask($table, '', @actions);
+	my (undef, $more, $text) = ask($table, '', @actions);
 	$states{$_}++ for @$states, @$more;
+	# A TID that was changed may name the page behind the table's last. Since 16 what
+	# the read that failed leaves in the buffer stays there when the table grows.
+	$states{XX000} -= () = $text =~ /XX000: page \d+ of relation "$table" should be empty but is not/g;
 	$different += grep { $answers->{$_} ne $truth->{$_} } keys %$answers;
 }
 # A TID that was changed may name a row that cannot be had.
-is_deeply([ grep { !/$allowed/ } keys %states ], [], 'flipped bytes raise nothing else')
+is_deeply([ grep { $states{$_} && !/$allowed/ } keys %states ], [], 'flipped bytes raise nothing else')
   or diag(explain(\%states));
 note('answers that were different where bytes were flipped: ', $different // 0);
 is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server is up');
