@@ -1,4 +1,5 @@
-//! Building an index: scan the table, sort, write pages in order, log them.
+//! Building an index: scan the table (`collect`), sort (`sort`, `merge`), write
+//! pages in order (`load`), log them. In parallel: `parallel`, `worker`.
 
 mod collect;
 mod entry;

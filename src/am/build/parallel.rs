@@ -75,6 +75,21 @@ impl Report {
     }
 }
 
+/// The text of the statement with its end, or nothing.
+///
+/// # Safety
+/// The statement is still going on when the result is used.
+unsafe fn query() -> &'static [u8] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let query = pg_sys::debug_query_string;
+        if query.is_null() {
+            return &[];
+        }
+        CStr::from_ptr(query).to_bytes_with_nul()
+    }
+}
+
 /// Workers to ask for, 0 for a serial build. PostgreSQL 17 and later have asked
 /// the planner themselves; before, they do so for btree alone.
 ///
@@ -169,29 +184,24 @@ impl Team {
     /// # Safety
     /// As for [`Team::launch`], with a context that has just been created.
     unsafe fn share(&mut self, heap: pg_sys::Relation, index: pg_sys::Relation) -> Result<()> {
-        // SAFETY: the caller's promise. What is allocated was estimated, and is
-        // filled before there are workers.
+        // SAFETY: the caller's promise.
         unsafe {
             let context = self.context;
             let workers = (*context).nworkers as usize;
-            let concurrent = !self.snapshot.is_null();
-            let snapshot = if concurrent {
-                self.snapshot
-            } else {
+            let snapshot = if self.snapshot.is_null() {
                 &raw mut pg_sys::SnapshotAnyData
+            } else {
+                self.snapshot
             };
-            let query = (!pg_sys::debug_query_string.is_null())
-                .then(|| CStr::from_ptr(pg_sys::debug_query_string).to_bytes_with_nul());
+            let query = query();
+            let scan = pg_sys::table_parallelscan_estimate(heap, snapshot);
             let sizes = [
                 (key::SHARED, size_of::<Shared>()),
-                (
-                    key::SCAN,
-                    pg_sys::table_parallelscan_estimate(heap, snapshot),
-                ),
+                (key::SCAN, scan),
                 (key::QUEUES, workers * QUEUE),
                 (key::WAL, workers * size_of::<pg_sys::WalUsage>()),
                 (key::BUFFERS, workers * size_of::<pg_sys::BufferUsage>()),
-                (key::QUERY, query.map_or(0, <[u8]>::len)),
+                (key::QUERY, query.len()),
             ];
             for (_, bytes) in sizes {
                 let estimator = &mut (*context).estimator;
@@ -208,23 +218,30 @@ impl Team {
             shared.cast::<Shared>().write(Shared {
                 heap: (*heap).rd_id,
                 index: (*index).rd_id,
-                concurrent,
+                concurrent: !self.snapshot.is_null(),
                 participants: (*context).nworkers.cast_unsigned() + 1,
             });
-            self.scan = scan.cast();
+            (self.scan, self.wal, self.buffers) = (scan.cast(), wal.cast(), buffers.cast());
             pg_sys::table_parallelscan_initialize(heap, self.scan, snapshot);
-            self.receivers = with_room(workers)?;
-            for number in 0..workers {
+            if !query.is_empty() {
+                text.copy_from_nonoverlapping(query.as_ptr().cast(), query.len());
+            }
+            self.make_queues(queues, workers)
+        }
+    }
+
+    /// # Safety
+    /// There is room for one queue of each of the workers at `queues`, in the shared
+    /// memory.
+    unsafe fn make_queues(&mut self, queues: *mut c_void, workers: usize) -> Result<()> {
+        self.receivers = with_room(workers)?;
+        for number in 0..workers {
+            // SAFETY: the caller's promise.
+            let receiver = unsafe {
                 let queue = queues.byte_add(number * QUEUE);
-                let receiver = Receiver::create(queue, QUEUE, (*context).seg);
-                self.receivers.push(receiver);
-            }
-            self.wal = wal.cast();
-            self.buffers = buffers.cast();
-            if let Some(query) = query {
-                let (from, bytes) = (query.as_ptr(), query.len());
-                text.cast::<u8>().copy_from_nonoverlapping(from, bytes);
-            }
+                Receiver::create(queue, QUEUE, (*self.context).seg)
+            };
+            self.receivers.push(receiver);
         }
         Ok(())
     }
