@@ -40,6 +40,7 @@ SET max_parallel_maintenance_workers = 0;
 CREATE INDEX few_serial ON few USING omen (seen(n));
 RESET max_parallel_maintenance_workers;
 \set VERBOSITY default
+DROP TABLE few, few_temp;
 
 CREATE FUNCTION uuid_of(n int8) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
     $$ SELECT lpad(to_hex(n), 32, '0')::uuid $$;
