@@ -50,8 +50,7 @@ CREATE TABLE t AS
     SELECT g::int8 AS k, hashint8extended(g, 0) AS hash, g % 50 AS dup,
         CASE WHEN g % 10 = 0 THEN hashint8(g) END AS rare,
         CASE WHEN hashint8(g) % 3 > 0 THEN g END AS holes, NULL::int8 AS never,
-        uuid_of(hashint8extended(g, 1)) AS u, (hashint8(g) / 1000.0)::float8 AS f,
-        '2024-01-01'::timestamptz + (g + hashint8(g) % 100) * interval '1 second' AS ts
+        uuid_of(hashint8extended(g, 1)) AS u
     FROM generate_series(1, 100000) g;
 -- Dead rows, and HOT chains.
 DELETE FROM t WHERE k % 17 = 0;
@@ -96,18 +95,13 @@ SELECT definition, b.* FROM (VALUES
     ('(k)'),
     ('(k DESC)'),
     ('(hash)'),
-    ('(hash DESC)'),
     ('(dup)'),
     ('(rare)'),
     ('(rare NULLS FIRST)'),
-    ('(rare DESC NULLS LAST)'),
     ('(holes)'),
     ('(holes DESC)'),
     ('(never)'),
     ('(u)'),
-    ('(u DESC)'),
-    ('(f)'),
-    ('(ts)'),
     ('(hash) WHERE dup < 5'),
     ('(hash) WHERE dup < 0'),
     ('(half(hash))'),
@@ -138,7 +132,7 @@ ALTER TABLE t SET UNLOGGED;
 VACUUM FULL t;
 SELECT * FROM omen_check_all(true, true) WHERE fault IS NOT NULL;
 SELECT * FROM agree('SELECT count(*), sum(k) FROM t WHERE hash BETWEEN 0 AND 4000000000000000000');
-SELECT * FROM agree('SELECT u FROM t WHERE u < ''10000000-0000-0000-0000-000000000000'' ORDER BY u');
+SELECT * FROM agree('SELECT u FROM t WHERE u < ''00000000-0000-0000-1000-000000000000''');
 SELECT * FROM agree('SELECT k FROM t WHERE rare IS NULL AND k % 2 = 0');
 -- The table's rows are counted by all, the index's too.
 CREATE INDEX t_k ON t USING omen (k) WHERE dup <> 7;
@@ -155,6 +149,23 @@ SELECT * FROM agree('SELECT count(*), sum(k) FROM fresh WHERE k > 0');
 TRUNCATE fresh;
 SELECT * FROM agree('SELECT count(*), sum(k) FROM fresh WHERE k > 0');
 COMMIT;
+
+-- Whoever of them meets a HOT chain whose versions have different keys, the index
+-- is not for older snapshots. The chain is on another page each time.
+CREATE TABLE chains WITH (fillfactor = 80, parallel_workers = 2) AS
+    SELECT g::int8 AS k FROM generate_series(1, 20000) g;
+DO $$
+BEGIN
+    FOR i IN 1..8 LOOP
+        UPDATE chains SET k = -k WHERE k = i * 2400;
+        EXECUTE format('CREATE INDEX chains_%s ON chains USING omen (half(k))', i);
+        ASSERT (SELECT indcheckxmin FROM pg_index WHERE indexrelid = format('chains_%s', i)::regclass);
+        EXECUTE format('DROP INDEX chains_%s', i);
+        UPDATE chains SET k = -k WHERE k = i * -2400;
+        COMMIT;
+    END LOOP;
+END
+$$;
 
 -- An error of anybody ends all, and leaves nothing.
 \set VERBOSITY terse
