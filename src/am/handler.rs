@@ -34,6 +34,10 @@ fn omen_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRouti
     // SERIALIZABLE transactions lock the whole index.
     am.ampredlocks = false;
     am.amcanparallel = true;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    {
+        am.amcanbuildparallel = true;
+    }
     am.amusemaintenanceworkmem = false;
     // The cleanup looks at every page, whether there was a bulk delete or not.
     am.amparallelvacuumoptions =

@@ -14,7 +14,6 @@ mod insert;
 pub(crate) mod options;
 mod parallel;
 mod scan;
-mod sort;
 pub(crate) mod state;
 pub(crate) mod tuple;
 mod vacuum;

@@ -1,0 +1,40 @@
+//! Entries as a build sorts them, and their bytes in files and queues.
+
+use omen_core::key::Tid;
+use omen_core::{Error, Result};
+
+/// An entry without its null rank: key lanes, then heap TID.
+pub(super) type Entry<const V: usize> = ([u64; V], Tid);
+
+/// Bytes of an entry: its words, and no padding.
+const fn size<const V: usize>() -> usize {
+    8 * V + 8
+}
+
+const _: () = assert!(size_of::<Entry<0>>() == size::<0>());
+const _: () = assert!(size_of::<Entry<1>>() == size::<1>());
+const _: () = assert!(size_of::<Entry<2>>() == size::<2>());
+
+/// The bytes of entries, which only this version of the library reads.
+pub(super) fn bytes_of<const V: usize>(entries: &[Entry<V>]) -> &[u8] {
+    // SAFETY: an entry has no padding.
+    unsafe { core::slice::from_raw_parts(entries.as_ptr().cast(), size_of_val(entries)) }
+}
+
+/// The bytes of entries, to be replaced.
+pub(super) fn bytes_of_mut<const V: usize>(entries: &mut [Entry<V>]) -> &mut [u8] {
+    // SAFETY: an entry has no padding, and all bytes make an entry.
+    unsafe { core::slice::from_raw_parts_mut(entries.as_mut_ptr().cast(), size_of_val(entries)) }
+}
+
+/// An empty list with room for `count` elements.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn with_room<T>(count: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let bytes = count.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory { bytes })?;
+    Ok(list)
+}

@@ -1,0 +1,160 @@
+//! Sorting the entries of a build within `maintenance_work_mem`.
+
+use omen_core::{Error, Result};
+use pgrx::check_for_interrupts;
+use pgrx::pg_sys;
+
+use super::entry::{Entry, bytes_of};
+use super::merge::{Merge, Stream};
+use crate::storage::SpillFile;
+
+/// Entries sorted at once, between two looks at interrupts: some tenths of a
+/// second.
+const SORT_PIECE: usize = 1 << 22;
+/// Entries of a run that are written between two looks at interrupts.
+const CHUNK: usize = 1 << 12;
+/// Runs from which on they are merged into one.
+const MAX_RUNS: usize = 256;
+/// Entries that memory is always taken for.
+const MIN_ENTRIES: usize = 4096;
+
+/// Collects entries, and returns them in ascending order. What does not fit
+/// its share of memory goes to temporary files, as sorted runs.
+pub(super) struct Sorter<const V: usize> {
+    entries: Vec<Entry<V>>,
+    /// Entries to hold at most.
+    limit: usize,
+    /// The entries held are in order.
+    ascending: bool,
+    count: u64,
+    runs: Merge<V>,
+    context: pg_sys::MemoryContext,
+}
+
+impl<const V: usize> Sorter<V> {
+    /// A sorter that takes at most `bytes` bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            limit: (bytes / size_of::<Entry<V>>()).max(MIN_ENTRIES),
+            ascending: true,
+            count: 0,
+            runs: Merge::new(),
+            // SAFETY: set as long as the backend lives.
+            context: unsafe { pg_sys::CurrentMemoryContext },
+        }
+    }
+
+    /// Entries added.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds an entry.
+    #[inline]
+    pub fn add(&mut self, entry: Entry<V>) -> Result<()> {
+        if self.entries.len() == self.entries.capacity() {
+            self.make_room()?;
+        }
+        self.ascending &= self.entries.last().is_none_or(|last| *last <= entry);
+        self.entries.push(entry);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Takes more memory, or else writes what there is to a file.
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        let held = self.entries.len();
+        let more = held.max(MIN_ENTRIES).min(self.limit - held);
+        if more > 0 && self.entries.try_reserve_exact(more).is_ok() {
+            return Ok(());
+        }
+        if held == 0 {
+            let bytes = more * size_of::<Entry<V>>();
+            return Err(Error::OutOfMemory { bytes });
+        }
+        self.limit = held;
+        self.spill()
+    }
+
+    fn sort(&mut self) {
+        if !self.ascending {
+            sort(&mut self.entries);
+            self.ascending = true;
+        }
+    }
+
+    /// Writes the entries held to a file of their own.
+    fn spill(&mut self) -> Result<()> {
+        self.sort();
+        let mut run = Run::new(self.context);
+        run.write(&self.entries);
+        self.entries.clear();
+        self.runs.add(run.finish()?)?;
+        if self.runs.count() >= MAX_RUNS {
+            let mut all = Run::new(self.context);
+            core::mem::take(&mut self.runs).drain(|entries| {
+                all.write(entries);
+                Ok(())
+            })?;
+            self.runs.add(all.finish()?)?;
+        }
+        Ok(())
+    }
+
+    /// All entries, in ascending order as they are read.
+    pub fn finish(mut self) -> Result<Merge<V>> {
+        if self.runs.count() > 0 && !self.entries.is_empty() {
+            self.spill()?;
+        }
+        self.sort();
+        let mut sorted = self.runs;
+        if !self.entries.is_empty() {
+            sorted.add(Stream::of_memory(self.entries))?;
+        }
+        Ok(sorted)
+    }
+}
+
+/// Sorts, looking at interrupts now and then.
+fn sort<const V: usize>(entries: &mut [Entry<V>]) {
+    check_for_interrupts!();
+    if entries.len() <= SORT_PIECE {
+        entries.sort_unstable();
+        return;
+    }
+    let middle = entries.len() / 2;
+    let (low, _, high) = entries.select_nth_unstable(middle);
+    sort(low);
+    sort(high);
+}
+
+/// A sorted run being written.
+struct Run {
+    file: SpillFile,
+    count: u64,
+}
+
+impl Run {
+    fn new(context: pg_sys::MemoryContext) -> Self {
+        Self {
+            // SAFETY: the context is that of the build, which the file does
+            // not outlive.
+            file: unsafe { SpillFile::create(context) },
+            count: 0,
+        }
+    }
+
+    fn write<const V: usize>(&mut self, entries: &[Entry<V>]) {
+        for chunk in entries.chunks(CHUNK) {
+            check_for_interrupts!();
+            self.file.write(bytes_of(chunk));
+        }
+        self.count += entries.len() as u64;
+    }
+
+    fn finish<const V: usize>(self) -> Result<Stream<V>> {
+        Stream::of_file(self.file.into_reader(), self.count)
+    }
+}
