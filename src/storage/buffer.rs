@@ -51,6 +51,26 @@ fn hands_off() -> bool {
     std::thread::panicking() || ABANDONED.get()
 }
 
+/// Asks the CPU for the parts of a page that every reader looks at first, while the
+/// buffer is being pinned and locked.
+///
+/// # Safety
+/// `buffer` is the number of a buffer.
+#[inline]
+pub(super) unsafe fn prefetch(buffer: pg_sys::Buffer) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a buffer has a place in memory; prefetching reads nothing.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let page = pg_sys::BufferGetPage(buffer).cast::<i8>();
+        _mm_prefetch::<_MM_HINT_T0>(page);
+        _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(64));
+        _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(PAGE_SIZE - 1));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = buffer;
+}
+
 /// A pinned buffer.
 #[derive(Debug)]
 pub struct Pin {
@@ -73,26 +93,9 @@ impl Pin {
         unsafe { direct::LockBuffer(self.buffer, mode.cast_signed()) };
     }
 
-    /// Asks the CPU for the parts of the page that every reader looks at first,
-    /// while the lock is being taken.
-    #[inline]
-    fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a pinned buffer has a place in memory; prefetching reads
-        // nothing.
-        unsafe {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let page = pg_sys::BufferGetPage(self.buffer).cast::<i8>();
-            _mm_prefetch::<_MM_HINT_T0>(page);
-            _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(64));
-            _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(PAGE_SIZE - 1));
-        }
-    }
-
     /// Share-locks the page.
     #[inline]
     pub fn share(self, block: Block) -> Shared {
-        self.prefetch();
         held::wanted(self.buffer, Mode::Share);
         self.lock(pg_sys::BUFFER_LOCK_SHARE);
         // SAFETY: the lock has just been taken.

@@ -6,7 +6,7 @@ use core::cell::{Cell, RefCell};
 use omen_core::Block;
 use pgrx::pg_sys;
 
-use super::buffer::Pin;
+use super::buffer::{Pin, prefetch};
 
 /// Of so many reads of remembered buffers one looks the page up as others do:
 /// `ReadRecentBuffer` does not count as a use of the buffer, and a page that seems
@@ -42,9 +42,14 @@ impl Known {
     #[inline]
     pub unsafe fn pin(&self, index: pg_sys::Relation, block: Block) -> Option<Pin> {
         let buffer = *self.buffers.borrow().get(block as usize)?;
+        if buffer == 0 {
+            return None;
+        }
         let reads = self.reads.get().wrapping_add(1);
         self.reads.set(reads);
-        if buffer == 0 || reads.is_multiple_of(LOOK_UP_EVERY) {
+        // SAFETY: it was the number of a buffer once, and they stay.
+        unsafe { prefetch(buffer) };
+        if reads.is_multiple_of(LOOK_UP_EVERY) {
             return None;
         }
         // SAFETY: the index is open, and the buffer is one of this server's: what

@@ -7,7 +7,7 @@ use omen_core::{Block, Result, page, planted};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
-use super::buffer::{Exclusive, Pin, Shared};
+use super::buffer::{Exclusive, Pin, Shared, prefetch};
 use super::known::Known;
 use super::record::{GenericRecord, amend};
 use super::relation::is_local;
@@ -104,6 +104,7 @@ impl<'a> PgStore<'a> {
                 pg_sys::ReadBufferMode::RBM_NORMAL,
                 self.strategy,
             );
+            prefetch(buffer);
             if self.strategy.is_null() {
                 self.known.note(block, buffer);
             }
