@@ -1,5 +1,7 @@
 //! Entries as a build sorts them, and their bytes in files and queues.
 
+use core::mem::offset_of;
+
 use omen_core::key::Tid;
 use omen_core::{Error, Result};
 
@@ -14,8 +16,10 @@ const fn size<const V: usize>() -> usize {
 const _: () = assert!(size_of::<Entry<0>>() == size::<0>());
 const _: () = assert!(size_of::<Entry<1>>() == size::<1>());
 const _: () = assert!(size_of::<Entry<2>>() == size::<2>());
+// A worker may have loaded a later build of the library than its leader.
+const _: () = assert!(offset_of!(Entry<1>, 1) == 8 && offset_of!(Entry<2>, 1) == 16);
 
-/// The bytes of entries, which only this version of the library reads.
+/// The bytes of entries: lanes, then TID, as the machine has them.
 pub(super) fn bytes_of<const V: usize>(entries: &[Entry<V>]) -> &[u8] {
     // SAFETY: an entry has no padding.
     unsafe { core::slice::from_raw_parts(entries.as_ptr().cast(), size_of_val(entries)) }
@@ -37,4 +41,24 @@ pub(super) fn with_room<T>(count: usize) -> Result<Vec<T>> {
     list.try_reserve_exact(count)
         .map_err(|_| Error::OutOfMemory { bytes })?;
     Ok(list)
+}
+
+/// Adds entries to those that wait, a list with room for `most`, and hands them on
+/// whenever there are so many.
+pub(super) fn collect<const V: usize>(
+    waiting: &mut Vec<Entry<V>>,
+    most: usize,
+    mut entries: &[Entry<V>],
+    mut full: impl FnMut(&mut Vec<Entry<V>>) -> Result<()>,
+) -> Result<()> {
+    while !entries.is_empty() {
+        let room = most - waiting.len();
+        let (now, later) = entries.split_at(room.min(entries.len()));
+        waiting.extend_from_slice(now);
+        entries = later;
+        if waiting.len() == most {
+            full(waiting)?;
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use omen_core::{Error, Result};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
-use super::entry::{Entry, bytes_of};
+use super::entry::{Entry, bytes_of, collect, with_room};
 use super::merge::{Merge, Stream};
 use crate::storage::SpillFile;
 
@@ -94,10 +94,15 @@ impl<const V: usize> Sorter<V> {
         self.runs.add(run.finish()?)?;
         if self.runs.count() >= MAX_RUNS {
             let mut all = Run::new(self.context);
-            core::mem::take(&mut self.runs).drain(|entries| {
+            let mut waiting = with_room(CHUNK)?;
+            let mut write = |entries: &mut Vec<Entry<V>>| {
                 all.write(entries);
+                entries.clear();
                 Ok(())
-            })?;
+            };
+            core::mem::take(&mut self.runs)
+                .drain(|entries| collect(&mut waiting, CHUNK, entries, &mut write))?;
+            write(&mut waiting)?;
             self.runs.add(all.finish()?)?;
         }
         Ok(())

@@ -2,11 +2,12 @@
 //! the leader.
 
 use omen_core::{Error, Result};
+use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::collect::Collector;
-use super::entry::{Entry, bytes_of, with_room};
+use super::entry::{Entry, bytes_of, collect, with_room};
 use super::load::Target;
 use super::merge::MESSAGE;
 use super::parallel::{QUEUE, Report, Shared, key};
@@ -119,39 +120,25 @@ impl<const V: usize> Outbox<V> {
 impl<const V: usize> Target<V> for Outbox<V> {
     fn values(&mut self, entries: &[Entry<V>]) -> Result<()> {
         send(&mut self.sender, &mut self.nulls)?;
-        put(&mut self.sender, &mut self.values, entries)
+        let sender = &mut self.sender;
+        collect(&mut self.values, MESSAGE, entries, |full| {
+            send(sender, full)
+        })
     }
 
     fn nulls(&mut self, entries: &[Entry<0>]) -> Result<()> {
         send(&mut self.sender, &mut self.values)?;
-        put(&mut self.sender, &mut self.nulls, entries)
+        let sender = &mut self.sender;
+        collect(&mut self.nulls, MESSAGE, entries, |full| send(sender, full))
     }
 }
 
 /// Sends `waiting`, if there is anything.
 fn send<const W: usize>(sender: &mut Sender, waiting: &mut Vec<Entry<W>>) -> Result<()> {
+    check_for_interrupts!();
     if !waiting.is_empty() {
         sender.send(bytes_of(waiting))?;
         waiting.clear();
-    }
-    Ok(())
-}
-
-/// Adds entries to those that wait, and sends full messages.
-fn put<const W: usize>(
-    sender: &mut Sender,
-    waiting: &mut Vec<Entry<W>>,
-    mut entries: &[Entry<W>],
-) -> Result<()> {
-    while !entries.is_empty() {
-        let room = MESSAGE - waiting.len();
-        let (now, later) = entries.split_at(room.min(entries.len()));
-        // Within the room taken for the list.
-        waiting.extend_from_slice(now);
-        entries = later;
-        if waiting.len() == MESSAGE {
-            send(sender, waiting)?;
-        }
     }
     Ok(())
 }
