@@ -4,6 +4,7 @@ use core::mem::offset_of;
 
 use omen_core::Result;
 use omen_core::key::Tid;
+use omen_core::store::PageGuard;
 use omen_core::tree::Liveness;
 use pgrx::pg_sys;
 
@@ -13,6 +14,8 @@ use crate::storage::Pin;
 const MIN_ENTRIES: u16 = 4;
 /// Heap pages looked at for one leaf.
 const MAX_PAGES: usize = 24;
+/// Heap pages looked at, at most, for entries that a scan has found dead.
+const MAX_KILLED_PAGES: usize = 64;
 /// Of these, heap pages of the leaf's newest entries.
 const FRESH_PAGES: usize = 8;
 /// Entries that are asked about at once.
@@ -62,6 +65,25 @@ impl HeapLiveness {
     }
 }
 
+/// The line pointers of rows that a scan has just found dead, of [`MAX_KILLED_PAGES`]
+/// pages: those are at hand.
+#[derive(Debug)]
+pub(super) struct KilledRows {
+    heap: HeapLiveness,
+}
+
+impl KilledRows {
+    /// Of `heap`.
+    ///
+    /// # Safety
+    /// As for [`HeapLiveness::new`].
+    pub unsafe fn of(heap: pg_sys::Relation) -> Self {
+        // SAFETY: the caller's promise.
+        let heap = unsafe { HeapLiveness::new(heap) };
+        Self { heap }
+    }
+}
+
 /// Whether a table stores its rows as PostgreSQL's own heap does.
 ///
 /// # Safety
@@ -97,14 +119,108 @@ impl Liveness for HeapLiveness {
         let pages = pages.get(..count).unwrap_or(&[]);
         let mut candidates = [0; MAX_CANDIDATES];
         let candidates = entries_near(pages, tids, &mut candidates);
-        let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
-        // SAFETY: the table is open.
-        let blocks = unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.heap, fork) };
+        let blocks = blocks_of(self.heap);
         for block in pages.iter().copied().filter(|block| *block < blocks) {
             self.look(block, tids, candidates, dead);
         }
         Ok(())
     }
+}
+
+impl Liveness for KilledRows {
+    fn mark_dead(&mut self, _: &[Tid], tids: &[Tid], dead: &mut [bool]) -> Result<()> {
+        let heap = self.heap.heap;
+        let mut order = [0; MAX_CANDIDATES];
+        let candidates = order.iter_mut().zip(0..).take(tids.len());
+        candidates.for_each(|(slot, index)| *slot = index);
+        let order = order.get_mut(..tids.len()).unwrap_or(&mut []);
+        let page = |index: &u16| tids.get(usize::from(*index)).map_or(0, |tid| tid >> 16);
+        order.sort_unstable_by_key(page);
+        // SAFETY: the table is open.
+        if !unsafe { is_heap(heap) } {
+            return Ok(());
+        }
+        let blocks = blocks_of(heap);
+        let pages = order.chunk_by(|a, b| page(a) == page(b));
+        for same in pages.take(MAX_KILLED_PAGES) {
+            let block = same.first().map_or(0, page);
+            if let Ok(block) = u32::try_from(block)
+                && block < blocks
+            {
+                self.heap.look(block, tids, same, dead);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pages of a table.
+fn blocks_of(heap: pg_sys::Relation) -> u32 {
+    let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+    // SAFETY: the table is open.
+    unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, fork) }
+}
+
+/// Lets the heap prune pages on which several of `rows` are dead and not pruned:
+/// only then are their line pointers dead. By itself it prunes a page that is read
+/// only if less than a tenth of it is free, or if an update has found it full and
+/// noted so; so it is noted. That is a hint, which nobody logs.
+///
+/// # Safety
+/// `heap` is open, and nothing is locked.
+pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Tid>) {
+    // SAFETY: the table is open.
+    if !unsafe { is_heap(heap) } {
+        return;
+    }
+    let mut tids = [0; MAX_CANDIDATES];
+    let count = tids
+        .iter_mut()
+        .zip(rows)
+        .map(|(slot, tid)| *slot = tid)
+        .count();
+    let tids = tids.get_mut(..count).unwrap_or(&mut []);
+    tids.sort_unstable();
+    let blocks = blocks_of(heap);
+    let page = |tid: &Tid| tid >> 16;
+    let many = |same: &&[Tid]| same.len() >= usize::from(MIN_ENTRIES);
+    for same in tids
+        .chunk_by(|a, b| page(a) == page(b))
+        .filter(many)
+        .take(MAX_PAGES)
+    {
+        if let Some(block) = same.first().and_then(|tid| u32::try_from(page(tid)).ok())
+            && block < blocks
+        {
+            // SAFETY: the table is open and has the page.
+            unsafe { prune_page(heap, block, same) };
+        }
+    }
+}
+
+/// # Safety
+/// As for [`prune`]; the table has page `block`.
+unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid]) {
+    const FLAGS: usize = offset_of!(pg_sys::PageHeaderData, pd_flags);
+    // SAFETY: the caller's promise.
+    let pin = unsafe { Pin::new(pg_sys::ReadBuffer(heap, block)) };
+    let Some(mut page) = pin.try_exclusive(block) else {
+        return;
+    };
+    let flags = |tid: &Tid| line_pointer_flags(page.whole(), (tid & 0xffff) as usize);
+    let unpruned = |tid: &&Tid| flags(tid).is_some_and(|flags| flags != LP_DEAD);
+    if tids.iter().filter(unpruned).count() < usize::from(MIN_ENTRIES) {
+        return;
+    }
+    let full = (pg_sys::PD_PAGE_FULL as u16).to_ne_bytes();
+    let header = page.bytes_mut().get_mut(FLAGS..FLAGS + 2);
+    if let Some(header) = header {
+        header.iter_mut().zip(full).for_each(|(to, bit)| *to |= bit);
+    }
+    let buffer = page.buffer();
+    let _pin = page.into_pin();
+    // SAFETY: the buffer is one of the table, pinned and not locked.
+    unsafe { pg_sys::heap_page_prune_opt(heap, buffer) };
 }
 
 /// The heap pages to look at, and their number: first those that several of

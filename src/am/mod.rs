@@ -11,6 +11,7 @@ mod cost;
 mod handler;
 pub(crate) mod heap;
 mod insert;
+mod kill;
 pub(crate) mod options;
 mod parallel;
 mod scan;

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 
 use super::batch;
 use super::bitmap::Bitmap;
+use super::kill;
 use super::parallel::Participant;
 use super::state::{IndexState, key_type, state_of};
 use super::tuple::{TupleBuffer, pointer_of};
@@ -33,6 +34,10 @@ trait AnyScan {
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
     unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
+    /// Notes that the row which the scan stands on is dead to everybody. Cannot fail.
+    fn kill(&mut self);
+    /// Drops what was noted, if it is much.
+    unsafe fn drop_killed(&mut self, scan: &Descriptor);
     /// Remembers the current row. Cannot fail.
     fn mark(&mut self);
     /// Goes back to the mark, if that needs nothing but the memory of the scan, and
@@ -151,6 +156,10 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the scan is of this index.
         let part = unsafe { Participant::of(scan) };
         let mut found = self.advance(&store, part.as_ref(), forward);
+        if kill::is_due(&self.scan) && self.scan.has_left_killed() && found.is_ok() {
+            // SAFETY: as above.
+            unsafe { self.drop_killed(scan) };
+        }
         if first && found.is_ok() {
             found = state.warn_of_damage(&store).and(found);
         }
@@ -194,6 +203,23 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the index is open.
         unsafe { in_index(scan.indexRelation, added) };
         bitmap.added()
+    }
+
+    #[inline]
+    fn kill(&mut self) {
+        self.scan.kill();
+    }
+
+    unsafe fn drop_killed(&mut self, scan: &Descriptor) {
+        if !kill::is_due(&self.scan) {
+            return;
+        }
+        let (index, heap) = (scan.indexRelation, scan.heapRelation);
+        // SAFETY: both are open, to the end of the scan at least.
+        unsafe {
+            let dropped = kill::drop_killed(&self.state, &mut self.scan, index, heap);
+            in_index(index, dropped);
+        }
     }
 
     fn mark(&mut self) {
@@ -352,6 +378,7 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
                 core::hint::black_box(keys.add(count).cast::<u8>().read());
             }
         }
+        opened.drop_killed(scan);
         opened.rescan(scan);
     }
 }
@@ -368,8 +395,13 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
     unsafe {
         if moves && !batch::is_awaited((*scan).xs_snapshot) {
             let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
-            if opened.is_some_and(|opened| opened.step(&mut *scan, forward)) {
-                return true;
+            if let Some(opened) = opened {
+                if (*scan).kill_prior_tuple {
+                    opened.kill();
+                }
+                if opened.step(&mut *scan, forward) {
+                    return true;
+                }
             }
         }
         next_row(scan, direction)
@@ -414,7 +446,12 @@ pub(super) unsafe extern "C-unwind" fn amgetbitmap(
 pub(super) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract. The handle itself stays until its
     // memory context dies: the callback cannot be taken back.
-    unsafe { drop((*(*scan).opaque.cast::<Handle>()).scan.take()) }
+    unsafe {
+        let mut opened = (*(*scan).opaque.cast::<Handle>()).scan.take();
+        if let Some(opened) = &mut opened {
+            opened.drop_killed(&*scan);
+        }
+    }
 }
 
 /// `ammarkpos`. Merge joins mark each row and often go back: as for

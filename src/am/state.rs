@@ -20,6 +20,7 @@ use omen_core::{Error, INVALID_BLOCK, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::kill::Patience;
 use super::options::router_memory;
 use crate::storage::{Known, PAGE_SIZE, PgStore, file_number, in_index, index_name};
 use crate::types::{KeyCodec, KeyType, Ordering};
@@ -35,6 +36,8 @@ pub(crate) struct IndexState<const V: usize> {
     pub router: RefCell<Router<V>>,
     /// The index's pages.
     pub known: Known,
+    /// When scans try to drop what they find dead.
+    pub patience: Patience,
     /// The setting that the router was bounded by, in kB.
     memory: Cell<i32>,
     /// Loads of the router whose model was looked at.
@@ -165,6 +168,7 @@ impl<const V: usize> IndexState<V> {
             loads: Cell::new(counters.loads),
             router: RefCell::new(router),
             known: Known::default(),
+            patience: Patience::default(),
             memory: Cell::new(memory),
         };
         state.known.set_limit(known_bytes);

@@ -282,6 +282,18 @@ impl<'a, const V: usize> BlockView<'a, V> {
         self.survivors.is_some()
     }
 
+    /// The bitmap of what is still there, if entries were deleted in place.
+    #[must_use]
+    pub fn survivors(&self) -> Option<&'a [u8]> {
+        self.survivors
+    }
+
+    /// Positions of the columns in front of the block's first.
+    #[must_use]
+    pub fn skip(&self) -> usize {
+        self.skip
+    }
+
     /// Entries that are still there.
     #[must_use]
     pub fn live(&self) -> usize {

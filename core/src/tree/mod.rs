@@ -9,6 +9,7 @@
 mod bulk;
 mod check;
 mod descend;
+mod drop_dead;
 mod insert;
 mod interval;
 mod merge;
@@ -43,6 +44,9 @@ const MAX_DESCENTS: usize = 50;
 
 /// Right links followed before a fresh descent is tried.
 const MAX_HOPS: usize = 1000;
+
+/// Entries that are dropped at once, of those that a scan has found dead.
+pub const MAX_KILLED: usize = insert::MAX_DEAD_CHECK;
 
 /// An index: its pages, and what this process has learned of them.
 pub struct Tree<'a, S: PageStore, const V: usize> {

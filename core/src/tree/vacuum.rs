@@ -88,16 +88,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             let removed = fits(scratch.edit.plan_delete(&leaf, dead), block)?;
             let mut used = leaf.used();
             if removed > 0 {
-                let pieces = 0..scratch.edit.pieces().len();
-                let mut record = self.store().begin()?;
-                let image = record.register(&guard, Image::Delta)?;
-                let frame = super::insert::frame_of(&leaf);
-                let delta = &scratch.edit.delta;
-                let image = record.image(image);
-                let written = scratch.edit.write(&guard, pieces, delta, &frame, image);
-                fits(written, block)?;
-                record.commit()?;
-                used = scratch.edit.footprint() + delta.len() * Pos::<V>::BYTES;
+                self.write_deleted(&guard, &leaf, scratch)?;
+                let delta = scratch.edit.delta.len() * Pos::<V>::BYTES;
+                used = scratch.edit.footprint() + delta;
             }
             let (right, high) = early.unwrap_or((header.right, leaf.high()));
             drop(guard);
@@ -132,6 +125,23 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         // Also if nothing was merged: the VACUUM before may have been cancelled
         // when it came to this.
         self.shrink(scratch, pause, stats)
+    }
+
+    /// Logs a leaf as it was planned without some of its entries.
+    pub(super) fn write_deleted(
+        &self,
+        guard: &S::Exclusive,
+        leaf: &LeafView<'_, V>,
+        scratch: &Scratch<V>,
+    ) -> Result<()> {
+        let pieces = 0..scratch.edit.pieces().len();
+        let mut record = self.store().begin()?;
+        let image = record.register(guard, Image::Delta)?;
+        let image = record.image(image);
+        let (frame, delta) = (super::insert::frame_of(leaf), &scratch.edit.delta);
+        let written = scratch.edit.write(guard, pieces, delta, &frame, image);
+        fits(written, guard.block())?;
+        record.commit()
     }
 
     /// Looks at every page of the index: finds free pages again that the store

@@ -252,23 +252,25 @@ sub indexes_are_sound
 	return;
 }
 
-# Starts pgbench on a table: inserts in order and at random, updates, deletes,
-# and selects of ranges that must be the same from omen and btree.
+# Starts pgbench on a table: inserts in order and at random, updates, some of one
+# row, deletes, some at one end, and selects of ranges that must be the same from omen and btree.
 sub start_load
 {
 	my ($node, $table, $seconds, $clients) = @_;
+	my $last = $node->safe_psql('postgres', "SELECT last_value FROM ${table}_ids");
 	my %scripts = (
 		'append@4' => "SELECT ${table}_add(1);",
 		'batch@2' => "SELECT ${table}_add(:some);",
 		'update@4' => "UPDATE $table SET rnd = :r::bigint * 1000003, dup = :some WHERE id = :id;",
 		'hot@2' => "UPDATE $table SET filler = 'y' WHERE id = :id;",
+		'counter@4' => "UPDATE $table SET dup = :some WHERE seq = $last * 10;",
+		'queue@2' => "DELETE FROM $table WHERE seq = (SELECT min(seq) FROM $table);",
 		'delete@2' => "DELETE FROM $table WHERE id BETWEEN :id AND :id + 4;",
 		'abort@1' => "BEGIN;\nSELECT ${table}_add(:some);\nUPDATE $table SET rnd = NULL WHERE id = :id;\nROLLBACK;",
 		'random@2' => "SELECT must_agree('$table', 'rnd', :r::bigint * 1000003, (:r + 5000)::bigint * 1000003);",
 		'serial@2' => "SELECT must_agree('$table', 'seq', :id * 10, :id * 10 + 3000);",
 		'check@1' => "SELECT omen_index_check('${table}_rnd', true);",
 		'equal@1' => "SELECT must_agree('$table', 'dup', :some, :some);");
-	my $last = $node->safe_psql('postgres', "SELECT last_value FROM ${table}_ids");
 	my @files;
 	foreach my $script (sort keys %scripts)
 	{

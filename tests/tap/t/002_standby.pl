@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $primary = start_node('primary', allows_streaming => 1,
-	conf => "wal_consistency_checking = 'generic'\n");
+	conf => "wal_consistency_checking = 'generic, heap, heap2'\nwal_keep_size = 1GB\n");
 create_table($primary, 'live', rows => 10_000);
 $primary->backup('base');
 

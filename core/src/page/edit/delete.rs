@@ -3,6 +3,7 @@
 use super::{EditScratch, Piece};
 use crate::error::Error;
 use crate::error::Result;
+use crate::key::Pos;
 use crate::page::block::BlockView;
 use crate::page::block::encode_block;
 use crate::page::block::max_block_entries;
@@ -65,7 +66,71 @@ impl<const V: usize> EditScratch<V> {
         lost
     }
 
-    /// Plans a block without the entries whose bit in `self.dead` is clear.
+    /// As [`EditScratch::mark_dead`], of the entries `named` (sorted): those alone
+    /// are looked for, however long the block is.
+    fn mark_named(&mut self, view: &BlockView<'_, V>, named: &[Pos<V>]) -> usize {
+        let n = view.len();
+        let bits = &mut self.dead[..n.div_ceil(8)];
+        match view.survivors() {
+            Some(survivors) => bits.copy_from_slice(survivors),
+            None => bits.fill(0xff),
+        }
+        if !n.is_multiple_of(8)
+            && let Some(last) = bits.last_mut()
+        {
+            *last &= (1 << (n % 8)) - 1;
+        }
+        let (mut lost, mut at) = (0, 0);
+        for pos in named {
+            // What dies stands side by side, mostly.
+            if at >= n || view.pos(at) != *pos {
+                at = view.lower_bound(pos);
+            }
+            if at < n && view.pos(at) == *pos && survives(bits, at) {
+                bits[at / 8] &= !(1 << (at % 8));
+                lost += 1;
+                at += 1;
+            }
+        }
+        lost
+    }
+
+    /// Plans the leaf without those of its entries that are among `named` (sorted).
+    /// Returns how many those are, and the rest as [`EditScratch::plan_delete`].
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a block does not decode.
+    pub fn plan_drop(&mut self, leaf: &LeafView<'_, V>, named: &[Pos<V>]) -> Result<usize> {
+        self.clear();
+        self.load_delta(leaf);
+        let before = self.delta.len();
+        self.delta.retain(|pos| named.binary_search(pos).is_err());
+        let mut removed = before - self.delta.len();
+        let mut rest = named;
+        for index in 0..leaf.blocks() {
+            let mut mine = core::mem::take(&mut rest);
+            if !mine.is_empty() && index + 1 < leaf.blocks() {
+                let next = leaf.dir(index + 1)?.first;
+                (mine, rest) = mine.split_at(mine.partition_point(|pos| *pos < next));
+            }
+            if mine.is_empty() {
+                self.keep(leaf, index)?;
+                continue;
+            }
+            let view = leaf.view(index)?;
+            let lost = self.mark_named(&view, mine);
+            if lost == 0 {
+                self.keep(leaf, index)?;
+            } else {
+                self.delete_from(leaf, index, &view, lost)?;
+            }
+            removed += lost;
+        }
+        Ok(removed)
+    }
+
+    /// Plans a block without the entries whose bit in `self.dead` is clear. A line
+    /// begins and ends where its survivors do.
     fn delete_from(
         &mut self,
         leaf: &LeafView<'_, V>,
@@ -78,74 +143,113 @@ impl<const V: usize> EditScratch<V> {
         if live == 0 {
             return Ok(());
         }
-        let survives = |bits: &[u8], i: usize| bits[i / 8] >> (i % 8) & 1 == 1;
-        let bits = &self.dead[..];
-        let first = (0..dir.n).find(|&i| survives(bits, i)).unwrap_or(0);
-        let last = (0..dir.n).rev().find(|&i| survives(bits, i)).unwrap_or(0);
-        if view.is_line() && !dir.survivors && last + 1 - first == live {
-            return self.slice(leaf, index, first, last + 1);
+        let (mut from, mut to) = (0, dir.n);
+        if view.is_line() {
+            let bits = &self.dead[..];
+            from = (0..to).find(|&i| survives(bits, i)).unwrap_or(0);
+            to = (from..to).rfind(|&i| survives(bits, i)).unwrap_or(from) + 1;
         }
-        let bitmap = dir.n.div_ceil(8);
-        let with_bitmap = if dir.survivors {
-            dir.len
-        } else {
-            dir.len + bitmap
+        let before = if dir.survivors { dir.n.div_ceil(8) } else { 0 };
+        let columns = Piece {
+            first: view.pos(from),
+            arena: false,
+            at: dir.offset + before,
+            len: dir.len.saturating_sub(before),
+            n: to - from,
+            skip: dir.skip + from,
+            survivors: false,
+            live,
         };
-        if live <= max_block_entries(self.page_size, V) {
-            // Short enough for a block of its own, if that is smaller.
-            self.pending.clear();
-            let mut from = 0;
-            while from < dir.n {
-                let count = view.decode(from, dir.n, &mut self.columns);
-                for i in from..from + count {
-                    if survives(&self.dead, i) {
-                        self.pending.push(self.columns.pos(i - from));
-                    }
-                }
-                from += count.max(1);
-            }
-            let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
-            if let Ok(len) = encode_block(&self.pending, None, out)
-                && len + live.div_ceil(8) <= with_bitmap
-            {
-                let piece = Piece {
-                    first: self.pending[0],
-                    arena: true,
-                    at: self.used,
-                    len,
-                    n: live,
-                    skip: 0,
-                    survivors: false,
-                    live,
-                };
-                self.used += len;
-                self.pending.clear();
-                return self.push_piece(piece);
-            }
-            self.pending.clear();
+        if view.is_line() && columns.n == live {
+            return self.push_piece(columns);
         }
-        let columns = leaf
+        if live <= max_block_entries(self.page_size, V) && self.encode_survivors(view, &columns)? {
+            return Ok(());
+        }
+        self.with_bitmap(leaf, from, columns)
+    }
+
+    /// Plans a block of its own for the survivors of a block whose columns are
+    /// `columns`, if that is smaller. Returns whether it is.
+    fn encode_survivors(&mut self, view: &BlockView<'_, V>, columns: &Piece<V>) -> Result<bool> {
+        self.pending.clear();
+        let mut from = columns.skip - view.skip();
+        let to = from + columns.n;
+        while from < to {
+            let count = view.decode(from, to, &mut self.columns);
+            for i in from..from + count {
+                if survives(&self.dead, i) {
+                    self.pending.push(self.columns.pos(i - from));
+                }
+            }
+            from += count.max(1);
+        }
+        let with_bitmap = columns.len + columns.n.div_ceil(8);
+        let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
+        let encoded = encode_block(&self.pending, None, out);
+        let first = self.pending.first().copied();
+        self.pending.clear();
+        let (Ok(len), Some(first)) = (encoded, first) else {
+            return Ok(false);
+        };
+        let live = columns.live;
+        if len + live.div_ceil(8) > with_bitmap {
+            return Ok(false);
+        }
+        let piece = Piece {
+            first,
+            arena: true,
+            at: self.used,
+            len,
+            n: live,
+            skip: 0,
+            survivors: false,
+            live,
+        };
+        self.used += len;
+        self.push_piece(piece)?;
+        Ok(true)
+    }
+
+    /// Plans a block's columns with the survivor bitmap of their positions, the
+    /// first of which is `from` in `self.dead`.
+    fn with_bitmap(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        from: usize,
+        columns: Piece<V>,
+    ) -> Result<()> {
+        let bitmap = columns.n.div_ceil(8);
+        let len = columns.len + bitmap;
+        let bytes = leaf
             .page()
-            .get(dir.offset + if dir.survivors { bitmap } else { 0 }..dir.offset + dir.len)
+            .get(columns.at..columns.at + columns.len)
             .ok_or(leaf.corrupt("a block is shorter than its bitmap"))?;
         let out = self
             .arena
-            .get_mut(self.used..self.used + with_bitmap)
+            .get_mut(self.used..self.used + len)
             .ok_or(Error::Full)?;
         let (head, tail) = out.split_at_mut(bitmap);
-        head.copy_from_slice(&self.dead[..bitmap]);
-        tail.copy_from_slice(columns);
+        let bits = &self.dead[..(from + columns.n).div_ceil(8)];
+        for (at, byte) in (from / 8..).zip(head) {
+            let next = bits.get(at + 1).copied().unwrap_or(0);
+            let pair = u16::from_le_bytes([bits[at], next]);
+            *byte = (pair >> (from % 8)).to_le_bytes()[0];
+        }
+        tail.copy_from_slice(bytes);
         let piece = Piece {
-            first: dir.first,
             arena: true,
             at: self.used,
-            len: with_bitmap,
-            n: dir.n,
-            skip: dir.skip,
+            len,
             survivors: true,
-            live,
+            ..columns
         };
-        self.used += with_bitmap;
+        self.used += len;
         self.push_piece(piece)
     }
+}
+
+/// Whether position `i` is set in a survivor bitmap.
+fn survives(bits: &[u8], i: usize) -> bool {
+    bits[i / 8] >> (i % 8) & 1 == 1
 }

@@ -1,6 +1,7 @@
 //! Rewrites of one leaf against the sorted list of its entries, and the size of
 //! what is written.
 
+mod drop;
 mod size;
 
 use super::*;
@@ -152,14 +153,14 @@ impl<const V: usize> Bench<V> {
         let entries = self.entries.len();
         self.entries.retain(|pos| !dead.contains(&pos.tid));
         assert_eq!(removed, entries - self.entries.len());
+        self.write_deleted(removed, before);
+    }
+
+    /// Writes a plan without `removed` of the entries; `before` bytes were in use.
+    fn write_deleted(&mut self, removed: usize, before: usize) {
         if removed > 0 {
-            let mut image = self.page.clone();
             let all = 0..self.edit.pieces().len();
-            let delta = &self.edit.delta;
-            self.edit
-                .write(&self.page, all, delta, &frame(), &mut image)
-                .unwrap();
-            self.page = image;
+            self.page = self.write_part(all, &self.edit.delta).page;
             assert!(self.leaf().used() <= before, "deleting took room");
         }
         self.verify();
@@ -318,8 +319,12 @@ fn run<const V: usize>(mut bench: Bench<V>, edits: Vec<Edit>) {
                         Kill::AllButScattered => !rng.once_in(one_in),
                         Kill::Stretch => (from..from + len).contains(i),
                     });
-                let dead: HashSet<u64> = dead.map(|(_, pos)| pos.tid).collect();
-                bench.delete(&dead);
+                let dead: Vec<_> = dead.map(|(_, pos)| *pos).collect();
+                if seed % 2 == 0 {
+                    bench.drop_named(&dead);
+                } else {
+                    bench.delete(&dead.iter().map(|pos| pos.tid).collect());
+                }
             }
             Edit::Split { left } => {
                 if let Some((low, high)) = bench.split() {

@@ -7,6 +7,7 @@
 //! merged and recycled under a running scan.
 
 mod batch;
+mod killed;
 mod shared;
 
 pub use shared::{Reached, Turns};
@@ -19,6 +20,7 @@ use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::page::{self, Entries, Header, LeafView, delta_capacity};
 use crate::planted;
 use crate::store::{PageGuard, PageStore};
+use killed::Killed;
 
 /// Entries of the first batch of a scan: what a point lookup or an ordered
 /// query with a small limit needs.
@@ -60,6 +62,7 @@ pub struct Scan<P, const V: usize> {
     columns: Box<Entries<V>>,
     /// What this process has claimed of a scan that is shared, ascending.
     claim: Vec<Interval<V>>,
+    killed: Killed<V>,
 }
 
 impl<P, const V: usize> Default for Scan<P, V> {
@@ -84,10 +87,12 @@ impl<P, const V: usize> Scan<P, V> {
             ended: None,
             columns: Box::default(),
             claim: Vec::new(),
+            killed: Killed::NONE,
         }
     }
 
-    /// Starts over. The page read last stays known as a hint.
+    /// Starts over. The page read last stays known as a hint, and what was found
+    /// dead.
     pub fn restart(&mut self) {
         self.batch.clear();
         self.at = -1;

@@ -3,7 +3,7 @@
 use super::history::{History, ScanLog};
 use super::scans::intervals;
 use super::*;
-use crate::sim::{FAULT, Failure, Rng};
+use crate::sim::{FAULT, Failure, Rng, SimPin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,8 @@ pub(super) struct Tally {
     pub(super) operations: AtomicU64,
     /// Entries whose rows the heap said are dead.
     pub(super) told: AtomicU64,
+    /// Entries that scans have dropped.
+    pub(super) dropped: AtomicU64,
     /// TIDs used again.
     pub(super) reused: AtomicU64,
     /// Calls that failed.
@@ -98,6 +100,8 @@ struct Heap<'a> {
     shared: &'a Shared,
     store: &'a SimStore,
     rng: Rng,
+    /// It is asked about entries that may not be there any more.
+    of_late: bool,
 }
 
 impl Liveness for Heap<'_> {
@@ -110,7 +114,14 @@ impl Liveness for Heap<'_> {
             if self.rng.once_in(10) {
                 self.store.yield_turn();
             }
-            *dead = self.shared.history().is_dead(*tid) && !self.rng.once_in(4);
+            let history = self.shared.history();
+            let told = if self.of_late {
+                history.is_marked(*tid)
+            } else {
+                history.is_dead(*tid)
+            };
+            drop(history);
+            *dead = told && !self.rng.once_in(4);
             if *dead {
                 count(&self.shared.tally.told);
             }
@@ -139,6 +150,7 @@ pub(super) fn inserter(
         shared,
         store,
         rng: Rng::new(rng.word()),
+        of_late: false,
     };
     let most = [1, 1, 8, 60][rng.index(4)];
     let mut left = 30 + rng.below(120);
@@ -177,6 +189,14 @@ pub(super) fn inserter(
 
 pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut rng: Rng) {
     let keep_pin = rng.once_in(2);
+    let mut scratch = Scratch::new(store.page_size()).unwrap();
+    let mut heap = Heap {
+        shared,
+        store,
+        rng: Rng::new(rng.word()),
+        of_late: true,
+    };
+    let mistaken = 2 + rng.below(20);
     for _ in 0..2 + rng.below(4) {
         let (list, mut log) = {
             let mut history = shared.history();
@@ -209,15 +229,46 @@ pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut r
                 );
             }
             count(&shared.tally.operations);
-            if found.is_none() {
+            if scan.killed() > 0 && (scan.has_left_killed() || rng.once_in(30)) {
+                drop_killed(&mut scan, &tree, &mut scratch, &mut heap);
+            }
+            let Some(pos) = found else {
                 break;
+            };
+            // Dead when it was looked at, or taken for another.
+            if shared.churn && (shared.history().is_marked(pos.tid) || rng.once_in(mistaken)) {
+                scan.kill();
             }
             if rng.once_in(pace) {
                 store.breathe().unwrap();
             }
         }
+        drop_killed(
+            &mut scan,
+            &Tree::new(store, router),
+            &mut scratch,
+            &mut heap,
+        );
         scan.unpin();
         log.verify(&mut shared.history());
+    }
+}
+
+/// Drops what a scan has noted, while others wait for nothing.
+fn drop_killed(
+    scan: &mut Scan<SimPin, 1>,
+    tree: &Tree<'_, SimStore, 1>,
+    scratch: &mut Scratch<1>,
+    heap: &mut Heap<'_>,
+) {
+    let (shared, store) = (heap.shared, tree.store());
+    let least = 1 + heap.rng.index(4);
+    let mut rng = Rng::new(heap.rng.word());
+    shared.let_fail(store, &mut rng, 8);
+    let dropped = scan.drop_killed(tree, least, scratch, heap);
+    if let Some(dropped) = shared.outcome(store, dropped) {
+        let tally = &shared.tally.dropped;
+        tally.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 }
 

@@ -104,6 +104,11 @@ impl<const V: usize> History<V> {
         self.dead.contains(&tid)
     }
 
+    /// Whether a line pointer is dead, whatever the index has.
+    pub(super) fn is_marked(&self, tid: Tid) -> bool {
+        self.dead.contains(&tid)
+    }
+
     /// Takes an unused line pointer, if there is one.
     pub(super) fn reuse(&mut self) -> Option<Pos<V>> {
         self.unused.pop_first().map(|(_, pos)| pos)

@@ -19,6 +19,7 @@ mod directed;
 mod faults;
 mod history;
 mod interleave;
+mod kills;
 mod liveness;
 mod old_pages;
 mod random_operations;

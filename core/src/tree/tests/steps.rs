@@ -9,6 +9,8 @@ pub(super) enum Step {
     /// Entries in order, none of which is there.
     Batch(Vec<Pos<1>>),
     Delete(HashSet<Tid>),
+    /// A scan that takes every row for dead.
+    Sweep,
     Scavenge,
     /// As VACUUM does it: first what is lost is freed, then a model is published.
     Publish(Choice),
@@ -39,6 +41,7 @@ impl Step {
                 };
                 tree.bulk_delete(&mut named, scratch, &mut pause, &mut stats)
             }
+            Self::Sweep => sweep(tree, scratch, liveness),
             Self::Scavenge => tree.scavenge(&mut pause).map(|_| ()),
             Self::Publish(choice) => {
                 tree.scavenge(&mut pause)?;
@@ -79,7 +82,7 @@ impl Step {
             }
             Self::Batch(entries) => set.extend(entries),
             Self::Delete(dead) => set.retain(|pos| !dead.contains(&pos.tid)),
-            Self::Scavenge | Self::Publish(_) => {}
+            Self::Sweep | Self::Scavenge | Self::Publish(_) => {}
         }
     }
 }
@@ -98,6 +101,25 @@ pub(super) fn insert_all<const V: usize>(
         entries = &entries[n..];
     }
     Ok(())
+}
+
+/// Scans everything, and drops what is dead.
+fn sweep(
+    tree: &Tree<'_, SimStore, 1>,
+    scratch: &mut Scratch<1>,
+    liveness: &mut impl Liveness,
+) -> Result<()> {
+    let mut scan = Scan::new();
+    loop {
+        let found = scan.next(tree, &[EVERYTHING()], true, false)?;
+        if scan.killed() > 0 && (scan.has_left_killed() || found.is_none()) {
+            scan.drop_killed(tree, 1, scratch, liveness)?;
+        }
+        if found.is_none() {
+            return Ok(());
+        }
+        scan.kill();
+    }
 }
 
 /// A run over a tree that holds `set`, the same each time.
@@ -127,6 +149,7 @@ pub(super) fn steps(seed: u64, n: usize, set: &BTreeSet<Pos<1>>) -> Vec<Step> {
             }
             1 => Step::Scavenge,
             2 => Step::Publish(Choice::Auto),
+            6 => Step::Sweep,
             3..6 => {
                 let most = [10, 60, 300][rng.index(3)];
                 let n = 1 + rng.index(most);
