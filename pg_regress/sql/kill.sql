@@ -149,13 +149,16 @@ RESET enable_hashjoin;
 RESET enable_nestloop;
 -- Parallel workers drop as well.
 DELETE FROM gaps WHERE k BETWEEN 5000 AND 9000 AND k % 10 <> 0;
+SELECT dead AS before FROM few_dead('gaps_k') \gset
 SET max_parallel_workers_per_gather = 2;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_index_scan_size = 0;
 SET min_parallel_table_scan_size = 0;
+SELECT plan('SELECT count(*) FROM gaps WHERE k BETWEEN 4900 AND 9100');
 SELECT count(*) FROM gaps WHERE k BETWEEN 4900 AND 9100;
 SELECT count(*) FROM gaps WHERE k BETWEEN 4900 AND 9100;
+SELECT :before > 2000 AS many, coalesce(dead, 0) < :before / 2 AS fewer FROM few_dead('gaps_k');
 SELECT omen_index_check('gaps_k', true, true);
 RESET max_parallel_workers_per_gather;
 

@@ -1,6 +1,7 @@
 //! Which heap tuples are known to be dead.
 
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use omen_core::Result;
 use omen_core::key::Tid;
@@ -14,10 +15,10 @@ use crate::storage::Pin;
 const MIN_ENTRIES: u16 = 4;
 /// Heap pages looked at for one leaf.
 const MAX_PAGES: usize = 24;
-/// Heap pages looked at, at most, for entries that a scan has found dead.
-const MAX_KILLED_PAGES: usize = 64;
 /// Of these, heap pages of the leaf's newest entries.
 const FRESH_PAGES: usize = 8;
+/// Heap pages looked at, at most, for entries that a scan has found dead.
+const MAX_KILLED_PAGES: usize = 64;
 /// Entries that are asked about at once.
 const MAX_CANDIDATES: usize = 1024;
 /// Counters of entries by a hash of their heap page, before any is counted
@@ -136,6 +137,7 @@ impl Liveness for KilledRows {
         let order = order.get_mut(..tids.len()).unwrap_or(&mut []);
         let page = |index: &u16| tids.get(usize::from(*index)).map_or(0, |tid| tid >> 16);
         order.sort_unstable_by_key(page);
+        begin_elsewhere(order, page);
         // SAFETY: the table is open.
         if !unsafe { is_heap(heap) } {
             return Ok(());
@@ -151,6 +153,17 @@ impl Liveness for KilledRows {
             }
         }
         Ok(())
+    }
+}
+
+/// Turns a list that is sorted by page so that it begins with another page each time:
+/// pages of which nothing comes must not keep others from being looked at for good.
+fn begin_elsewhere<T>(sorted: &mut [T], page: impl Fn(&T) -> u64) {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let turn = TURN.fetch_add(97, Ordering::Relaxed);
+    if let Some(first) = sorted.get(turn % sorted.len().max(1)).map(&page) {
+        let start = sorted.partition_point(|item| page(item) < first);
+        sorted.rotate_left(start);
     }
 }
 
@@ -183,6 +196,7 @@ pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Ti
     tids.sort_unstable();
     let blocks = blocks_of(heap);
     let page = |tid: &Tid| tid >> 16;
+    begin_elsewhere(tids, page);
     let many = |same: &&[Tid]| same.len() >= usize::from(MIN_ENTRIES);
     for same in tids
         .chunk_by(|a, b| page(a) == page(b))

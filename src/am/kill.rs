@@ -17,10 +17,11 @@ use crate::storage::{PgStore, Pin};
 /// costs about as much.
 const LEAST: usize = 16;
 /// Chances that are let pass at most after one that came to nothing.
-const MAX_PASSED: u16 = 255;
+const MAX_PASSED: u16 = 254;
 
-/// How many chances to drop something are let pass: twice as many as before, each
-/// time that nothing can be dropped.
+/// How many chances to drop something are let pass: twice as many as before and two
+/// more, each time that nothing can be dropped. The number is even, so that queries
+/// which come by turns are all tried.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     left: Cell<u16>,
@@ -38,7 +39,7 @@ impl Patience {
     /// What came of it.
     fn note(&self, dropped: usize) {
         let next = match dropped {
-            0 => (2 * self.last.get() + 1).min(MAX_PASSED),
+            0 => (2 * self.last.get() + 2).min(MAX_PASSED),
             _ => 0,
         };
         self.left.set(next);
@@ -65,7 +66,9 @@ pub(super) unsafe fn drop_killed<const V: usize>(
     index: pg_sys::Relation,
     heap: pg_sys::Relation,
 ) -> Result<()> {
-    if heap.is_null() || !state.patience.is_over() {
+    // A scan that starts over notes some again.
+    let enough = scan.killed_rows().len() >= LEAST;
+    if !enough || heap.is_null() || !state.patience.is_over() {
         scan.forget_killed();
         return Ok(());
     }
@@ -77,6 +80,32 @@ pub(super) unsafe fn drop_killed<const V: usize>(
         let tree = Tree::new(&store, &state.router);
         scan.drop_killed(&tree, LEAST, scratch, &mut rows)
     })?;
-    state.patience.note(dropped);
+    if let Some(dropped) = dropped {
+        state.patience.note(dropped);
+    }
     Ok(())
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::Patience;
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn patience_grows_and_tries_all_that_come_by_turns() {
+        let patience = Patience::default();
+        let mut tried = [0; 2];
+        for chance in 0..2000 {
+            if patience.is_over() {
+                tried[chance % 2] += 1;
+                patience.note(0);
+            }
+        }
+        // 3, 7, 15 .. 255 chances from one try to the next.
+        assert!(tried[0] + tried[1] < 20, "{tried:?}");
+        assert!(tried[0] > 4 && tried[1] > 4, "{tried:?}");
+        patience.note(1);
+        assert!(patience.is_over());
+    }
 }

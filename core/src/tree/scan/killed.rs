@@ -2,7 +2,7 @@
 
 use super::Scan;
 use crate::error::Result;
-use crate::key::{Block, INVALID_BLOCK, Pos};
+use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::store::PageStore;
 use crate::tree::insert::Liveness;
 use crate::tree::{MAX_KILLED, Scratch, Tree};
@@ -74,8 +74,8 @@ impl<P, const V: usize> Scan<P, V> {
         self.killed.is_full() || self.page.is_none_or(|page| elsewhere(page.block))
     }
 
-    /// The rows of what was noted, in order.
-    pub fn killed_rows(&mut self) -> impl Iterator<Item = u64> + '_ {
+    /// The rows of what was noted, in the order of the entries, each once.
+    pub fn killed_rows(&mut self) -> impl ExactSizeIterator<Item = Tid> + '_ {
         self.killed.sort();
         self.killed.entries.iter().map(|pos| pos.tid)
     }
@@ -86,7 +86,7 @@ impl<P, const V: usize> Scan<P, V> {
     }
 
     /// Drops what was noted and is dead still, as [`Tree::drop_dead`], and forgets
-    /// all of it. Returns how many entries were dropped.
+    /// all of it.
     ///
     /// # Errors
     /// As [`Tree::drop_dead`].
@@ -96,7 +96,7 @@ impl<P, const V: usize> Scan<P, V> {
         least: usize,
         scratch: &mut Scratch<V>,
         liveness: &mut impl Liveness,
-    ) -> Result<usize> {
+    ) -> Result<Option<usize>> {
         self.killed.sort();
         let Killed { block, entries } = &mut self.killed;
         let dropped = tree.drop_dead(*block, entries, least, scratch, liveness);

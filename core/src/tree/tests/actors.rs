@@ -268,7 +268,7 @@ fn drop_killed(
     let dropped = scan.drop_killed(tree, least, scratch, heap);
     if let Some(dropped) = shared.outcome(store, dropped) {
         let tally = &shared.tally.dropped;
-        tally.fetch_add(dropped as u64, Ordering::Relaxed);
+        tally.fetch_add(dropped.unwrap_or(0) as u64, Ordering::Relaxed);
     }
 }
 
