@@ -15,6 +15,7 @@ mod kill;
 pub(crate) mod options;
 mod parallel;
 mod scan;
+mod sort;
 pub(crate) mod state;
 pub(crate) mod tuple;
 mod vacuum;

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::AnyWaiting;
 use crate::am::heap::HeapLiveness;
 use crate::am::options::Options;
+use crate::am::sort::sort;
 use crate::am::state::{state_of, with_scratch};
 use crate::storage::{PgStore, file_number, in_index, index_name};
 
@@ -123,7 +124,7 @@ impl<const V: usize> Progress<'_, V> {
         let Some(entries) = self.waiting.entries.get_mut(..len) else {
             return;
         };
-        entries.sort_unstable();
+        sort(entries);
         // SAFETY: the caller's promise.
         unsafe {
             let state = state_of::<V>(index);

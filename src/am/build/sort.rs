@@ -6,11 +6,9 @@ use pgrx::pg_sys;
 
 use super::entry::{Entry, bytes_of, collect, with_room};
 use super::merge::{Merge, Stream};
+use crate::am::sort::sort;
 use crate::storage::SpillFile;
 
-/// Entries sorted at once, between two looks at interrupts: some tenths of a
-/// second.
-const SORT_PIECE: usize = 1 << 22;
 /// Entries of a run that are written between two looks at interrupts.
 const CHUNK: usize = 1 << 12;
 /// Runs from which on they are merged into one.
@@ -120,19 +118,6 @@ impl<const V: usize> Sorter<V> {
         }
         Ok(sorted)
     }
-}
-
-/// Sorts, looking at interrupts now and then.
-fn sort<const V: usize>(entries: &mut [Entry<V>]) {
-    check_for_interrupts!();
-    if entries.len() <= SORT_PIECE {
-        entries.sort_unstable();
-        return;
-    }
-    let middle = entries.len() / 2;
-    let (low, _, high) = entries.select_nth_unstable(middle);
-    sort(low);
-    sort(high);
 }
 
 /// A sorted run being written.
