@@ -48,7 +48,8 @@ my @work = (
 	[ 'inserts one by one', '', 'SET omen.insert_buffer = 0; SELECT live_add(2000)' ],
 	[ 'inserts together', '', 'SELECT live_add(5000)' ],
 	[ 'updates', '', 'UPDATE live SET rnd = rnd + 1, dup = dup % 30 + 1 WHERE id % 4 = 0' ],
-	[ 'a vacuum', 'DELETE FROM live WHERE id % 3 <> 0', 'VACUUM (INDEX_CLEANUP ON) live' ],
+	[ 'a vacuum', 'DELETE FROM live WHERE id % 3 <> 0',
+		'VACUUM (INDEX_CLEANUP ON) live; DELETE FROM live WHERE random() < 0.3' ],
 	[ 'a build', 'SELECT live_add(20000)', 'REINDEX INDEX live_rnd' ],
 	[ 'a concurrent build', '', 'CREATE INDEX CONCURRENTLY extra ON live USING omen (rnd)' ]);
 foreach my $round (0 .. ($ENV{ROUNDS} // 1) * @work - 1)
@@ -66,7 +67,8 @@ foreach my $round (0 .. ($ENV{ROUNDS} // 1) * @work - 1)
 	my ($rc, $tries) = (0, 0);
 	while ($rc == 0 && $tries++ < 50)
 	{
-		($rc) = $node->psql('postgres', "$statement; DROP INDEX IF EXISTS extra; SELECT pg_switch_wal()");
+		($rc) = $node->psql('postgres',
+			"$statement; DROP INDEX IF EXISTS extra; SELECT pg_logical_emit_message(false, 'fill', repeat('x', 100000))");
 	}
 	isnt($rc, 0, "$name: no more room, after $tries of them") or last;
 	# It has ended by itself.
