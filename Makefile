@@ -45,6 +45,7 @@ help:
 	@echo 'make test-upgrade   pg_upgrade from 15 to 17 to 18, or VERSIONS="..."'
 	@echo 'make release-sql    keeps the SQL of a version that is released: sql/released'
 	@echo 'make lint           formatting, clippy and rustdoc, without warnings'
+	@echo 'make check-versions compiles for PostgreSQL 14 and 16, of which no server is needed'
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench          every workload beside btree, hash and BRIN, with goals: tables, plots,'
 	@echo '                    target/bench/benchmarks.md; ROWS=10000000, QUICK=1, ONLY=name,name'
@@ -188,6 +189,14 @@ lint:
 	rustfmt --check --edition 2024 core/fuzz/src/*.rs core/fuzz/targets/*.rs
 	cargo clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace $(FEATURES) --no-deps --document-private-items
+
+# The versions that no server is built of: that the extension compiles for them.
+.PHONY: check-versions
+check-versions:
+	for major in 14 16; do \
+		DOCS_RS=1 RUSTC_WRAPPER="$$PWD/.ci/rustc-own-bindings" cargo check \
+			--target-dir target/own-bindings --no-default-features --features "pg$$major" || exit; \
+	done
 
 .PHONY: demo
 demo:
