@@ -1,6 +1,6 @@
 //! Sorting the entries of a build within `maintenance_work_mem`.
 
-use omen_core::{Error, Result};
+use omen_core::{Error, Result, planted};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
@@ -65,6 +65,9 @@ impl<const V: usize> Sorter<V> {
     fn make_room(&mut self) -> Result<()> {
         let held = self.entries.len();
         let more = held.max(MIN_ENTRIES).min(self.limit - held);
+        if planted::is("allocation_aborts") {
+            self.entries.reserve_exact(more);
+        }
         if more > 0 && self.entries.try_reserve_exact(more).is_ok() {
             return Ok(());
         }
