@@ -114,7 +114,7 @@ SEEDS ?= 2000
 .PHONY: sim
 sim:
 	OMEN_SIM_SEEDS=$(SEEDS) $(if $(SEED),OMEN_SIM_SEED=$(SEED)) cargo test --release -p omen-core --lib -- \
-		--nocapture --test-threads=2 tree::tests::interleave tree::tests::crash tree::tests::faults \
+		--nocapture --test-threads=1 tree::tests::interleave tree::tests::crash tree::tests::faults \
 		tree::tests::checks tree::tests::damage tree::tests::old_pages
 
 # Random tables, changes and queries, from omen, btree and no index at all.

@@ -76,19 +76,13 @@ impl TupleBuffer {
         } else {
             let word = datum.value() as u64;
             match codec.key_type {
-                KeyType::Int2 => self.put(&(word as u16).to_ne_bytes()),
-                KeyType::Int4 | KeyType::Oid | KeyType::Date | KeyType::Float4 => {
-                    self.put(&(word as u32).to_ne_bytes())
-                }
-                KeyType::Int8
-                | KeyType::Time
-                | KeyType::Timestamp
-                | KeyType::TimestampTz
-                | KeyType::Float8 => self.put(&word.to_ne_bytes()),
+                KeyType::Float4 => self.put(&(word as u32).to_ne_bytes()),
                 KeyType::Uuid => {
                     let uuid = self.uuid;
                     self.put(&uuid)
                 }
+                // All else takes eight bytes; integers have been made above.
+                _ => self.put(&word.to_ne_bytes()),
             }
         };
         self.tuple(pos.tid, info)

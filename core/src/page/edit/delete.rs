@@ -33,11 +33,7 @@ impl<const V: usize> EditScratch<V> {
         for index in 0..leaf.blocks() {
             let view = leaf.view(index)?;
             let lost = self.mark_dead(&view, dead);
-            if lost == 0 {
-                self.keep(leaf, index)?;
-            } else {
-                self.delete_from(leaf, index, &view, lost)?;
-            }
+            self.delete_from(leaf, index, &view, lost)?;
             removed += lost;
         }
         Ok(removed)
@@ -119,18 +115,14 @@ impl<const V: usize> EditScratch<V> {
             }
             let view = leaf.view(index)?;
             let lost = self.mark_named(&view, mine);
-            if lost == 0 {
-                self.keep(leaf, index)?;
-            } else {
-                self.delete_from(leaf, index, &view, lost)?;
-            }
+            self.delete_from(leaf, index, &view, lost)?;
             removed += lost;
         }
         Ok(removed)
     }
 
-    /// Plans a block without the entries whose bit in `self.dead` is clear. A line
-    /// begins and ends where its survivors do.
+    /// Plans a block without the `lost` entries whose bit in `self.dead` is clear; if
+    /// there are none, as it is. A line begins and ends where its survivors do.
     fn delete_from(
         &mut self,
         leaf: &LeafView<'_, V>,
@@ -138,6 +130,9 @@ impl<const V: usize> EditScratch<V> {
         view: &BlockView<'_, V>,
         lost: usize,
     ) -> Result<()> {
+        if lost == 0 {
+            return self.keep(leaf, index);
+        }
         let dir = leaf.dir(index)?;
         let live = view.live() - lost;
         if live == 0 {
