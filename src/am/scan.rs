@@ -29,7 +29,8 @@ trait AnyScan {
     /// Moves to the next row, and puts it into `scan`.
     unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
     /// As `next`, if that needs nothing but the memory of the scan. Cannot fail.
-    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
+    /// `None`: it needs more.
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool>;
     /// Whether the scan stands on a row.
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
@@ -171,11 +172,14 @@ impl<const V: usize> AnyScan for OmenScan<V> {
     }
 
     #[inline]
-    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> bool {
-        match self.scan.step(forward) {
-            Some(pos) => self.put(scan, &pos),
-            None => false,
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
+        if let Some(pos) = self.scan.step(forward) {
+            return Some(self.put(scan, &pos));
         }
+        // What a process has claimed of a parallel scan is not all.
+        let alone = scan.parallel_scan.is_null();
+        let ended = forward && alone && self.scan.end(&self.resolved.intervals);
+        ended.then_some(false)
     }
 
     fn on_row(&self) -> bool {
@@ -399,8 +403,8 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
                 if (*scan).kill_prior_tuple {
                     opened.kill();
                 }
-                if opened.step(&mut *scan, forward) {
-                    return true;
+                if let Some(row) = opened.step(&mut *scan, forward) {
+                    return row;
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Reading a column in place.
 
+use core::cmp::Ordering;
+
 use super::bits::{number, packed_len, unzigzag};
 use super::elias_fano::EliasFano;
 use super::linear::{Fit, MAX_SHIFT, SHIFT_UNIT, Slope};
@@ -288,6 +290,46 @@ impl<'a> Column<'a> {
         match x.checked_add(1) {
             Some(next) => self.lower_bound(from, to, next),
             None => to,
+        }
+    }
+
+    /// The positions in `from..to` that have the value `x`, from the first to behind
+    /// the last, or where they would be. Otherwise as [`Self::lower_bound`].
+    ///
+    /// # Errors
+    /// The first position with a value above `x`, or `to`, if none has it.
+    pub fn equal_range(
+        &self,
+        from: usize,
+        to: usize,
+        x: u64,
+    ) -> core::result::Result<(usize, usize), usize> {
+        if from >= to {
+            return Err(to);
+        }
+        match &self.form {
+            Form::Fit(fit) => {
+                if let Some(value) = fit.constant() {
+                    return match value.cmp(&x) {
+                        Ordering::Less => Err(to),
+                        Ordering::Equal => Ok((from, to)),
+                        Ordering::Greater => Err(from),
+                    };
+                }
+            }
+            Form::EliasFano(fano) => return fano.equal_range(from, to, x),
+            Form::Runs(_) | Form::Patched(_) => {}
+        }
+        let first = self.lower_bound(from, to, x);
+        if first >= to || self.get(first) != x {
+            return Err(first);
+        }
+        // Most keys are unique: look at the neighbour before searching.
+        let next = first + 1;
+        if next < to && self.get(next) == x {
+            Ok((first, self.upper_bound(next, to, x)))
+        } else {
+            Ok((first, next))
         }
     }
 

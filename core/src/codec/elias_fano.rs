@@ -155,22 +155,57 @@ impl<'a> EliasFano<'a> {
         done
     }
 
-    /// The zero that closes bucket `high - 1` says where bucket `high` starts;
-    /// the bucket is a run of ones, and its low bits are sorted.
     pub(super) fn lower_bound(&self, from: usize, to: usize, x: u64) -> usize {
         if x <= self.base {
             return from;
         }
         let x = x - self.base;
-        let Ok(high) = usize::try_from(x >> self.low_bits) else {
+        let Some((first, behind)) = self.bucket(x) else {
             return to;
         };
+        let (lows, x) = (self.low(), x & mask(self.low_bits));
+        bisect(first, behind, |i| field(lows, self.low_bits, i) < x).clamp(from, to)
+    }
+
+    /// As [`super::Column::equal_range`], for `from < to`.
+    pub(super) fn equal_range(
+        &self,
+        from: usize,
+        to: usize,
+        x: u64,
+    ) -> core::result::Result<(usize, usize), usize> {
+        let Some(x) = x.checked_sub(self.base) else {
+            return Err(from);
+        };
+        let Some((first, behind)) = self.bucket(x) else {
+            return Err(to);
+        };
+        let (lows, x) = (self.low(), x & mask(self.low_bits));
+        let low = |i| field(lows, self.low_bits, i);
+        let (first, behind) = (first.clamp(from, to), behind.clamp(from, to));
+        let at = bisect(first, behind, |i| low(i) < x);
+        if at >= behind || low(at) != x {
+            return Err(at);
+        }
+        let next = at + 1;
+        if next < behind && low(next) == x {
+            Ok((at, bisect(next, behind, |i| low(i) <= x)))
+        } else {
+            Ok((at, next))
+        }
+    }
+
+    /// The positions of the values with the high part of `x`, a value less the base:
+    /// their low bits are sorted. `None`: all high parts are below.
+    ///
+    /// The zero that closes bucket `high - 1` says where bucket `high` starts, a run
+    /// of ones.
+    #[inline]
+    fn bucket(&self, x: u64) -> Option<(usize, usize)> {
+        let high = usize::try_from(x >> self.low_bits).ok()?;
         let start = match high.checked_sub(1) {
             None => 0,
-            Some(zero) => match self.select(zero, u64::MAX) {
-                Some(bit) => bit + 1,
-                None => return to,
-            },
+            Some(zero) => self.select(zero, u64::MAX)? + 1,
         };
         let first = start - high;
         let mut ones = 0;
@@ -182,8 +217,7 @@ impl<'a> EliasFano<'a> {
                 break;
             }
         }
-        let (lows, x) = (self.low(), x & mask(self.low_bits));
-        bisect(first, first + ones, |i| field(lows, self.low_bits, i) < x).clamp(from, to)
+        Some((first, first + ones))
     }
 }
 

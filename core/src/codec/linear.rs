@@ -211,6 +211,12 @@ pub(super) struct Fit<'a> {
 }
 
 impl Fit<'_> {
+    /// The value of all positions, if it is one for certain.
+    #[inline]
+    pub(super) fn constant(&self) -> Option<u64> {
+        (self.line.slope == 0 && self.width == 0).then_some(self.base)
+    }
+
     #[inline]
     pub(super) fn get(&self, i: usize) -> u64 {
         self.base

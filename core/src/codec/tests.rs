@@ -149,6 +149,12 @@ fn check_bounds(column: &Column<'_>, values: &[u64], from: usize, to: usize, x: 
         from + through,
         "{from}..{to} {x}"
     );
+    let equal = if below == through {
+        Err(from + below)
+    } else {
+        Ok((from + below, from + through))
+    };
+    assert_eq!(column.equal_range(from, to, x), equal, "{from}..{to} {x}");
 }
 
 /// What `bytes` hold must be `values`, whichever way they are read.
@@ -283,7 +289,14 @@ fn read_everything(bytes: &[u8], n: usize, x: u64) {
         }
         for to in far() {
             for x in [x, value, value.wrapping_add(1), 0, u64::MAX] {
-                for found in [column.lower_bound(i, to, x), column.upper_bound(i, to, x)] {
+                let (at, behind) = column.equal_range(i, to, x).unwrap_or_else(|at| (at, at));
+                assert!(at <= behind);
+                for found in [
+                    column.lower_bound(i, to, x),
+                    column.upper_bound(i, to, x),
+                    at,
+                    behind,
+                ] {
                     assert!(
                         found == to || (i..=to).contains(&found),
                         "{i}..{to} {found}"

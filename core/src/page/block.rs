@@ -328,6 +328,12 @@ impl<'a, const V: usize> BlockView<'a, V> {
         }
     }
 
+    /// The heap TID of the entry at position `i < len()`.
+    #[must_use]
+    pub fn tid(&self, i: usize) -> Tid {
+        self.rows.tid(self.tids.get(i + self.skip))
+    }
+
     /// The child at position `i` (inner pages).
     #[must_use]
     pub fn child(&self, i: usize) -> u64 {
@@ -376,25 +382,32 @@ impl<'a, const V: usize> BlockView<'a, V> {
     /// above `target`.
     #[must_use]
     pub fn lower_bound(&self, target: &Pos<V>) -> usize {
-        let (mut from, mut to) = (self.skip, self.skip + self.n);
-        for (column, x) in core::iter::once((&self.rank, target.rank))
-            .chain(self.vals.iter().zip(target.vals.iter().copied()))
-        {
-            let first = column.lower_bound(from, to, x);
-            if first >= to || column.get(first) != x {
-                return first - self.skip;
-            }
-            // Most keys are unique: look at the neighbour before searching.
-            from = first;
-            to = if first + 1 < to && column.get(first + 1) == x {
-                column.upper_bound(first + 1, to, x)
-            } else {
-                first + 1
-            };
+        let at = match self.search(target) {
+            Ok((from, _)) if target.tid == 0 => from,
+            Ok((from, to)) => self.tids.lower_bound(from, to, self.rows.bound(target.tid)),
+            Err(at) => at,
+        };
+        at - self.skip
+    }
+
+    /// The positions of the entries, dead or not, that have the key of `target`, from
+    /// the first to behind the last; if there are none, twice where they would be.
+    #[must_use]
+    pub fn equal_range(&self, target: &Pos<V>) -> (usize, usize) {
+        let (from, to) = self.search(target).unwrap_or_else(|at| (at, at));
+        (from - self.skip, to - self.skip)
+    }
+
+    /// As [`Self::equal_range`], by positions of the columns.
+    ///
+    /// # Errors
+    /// Where entries with this key would be.
+    fn search(&self, target: &Pos<V>) -> core::result::Result<(usize, usize), usize> {
+        let (from, to) = (self.skip, self.skip + self.n);
+        let mut range = self.rank.equal_range(from, to, target.rank)?;
+        for (column, x) in self.vals.iter().zip(target.vals) {
+            range = column.equal_range(range.0, range.1, x)?;
         }
-        if target.tid == 0 {
-            return from - self.skip;
-        }
-        self.tids.lower_bound(from, to, self.rows.bound(target.tid)) - self.skip
+        Ok(range)
     }
 }

@@ -8,17 +8,6 @@ use crate::page::{BlockView, LeafView};
 use crate::planted;
 use crate::tree::interval::Interval;
 
-/// The first position at or above `end`, looked for from `at` on: most intervals
-/// are one key, and most keys one entry.
-fn bound_near<const V: usize>(view: &BlockView<'_, V>, at: usize, end: &Pos<V>) -> usize {
-    for near in at..at + 2 {
-        if near >= view.len() || view.pos(near) >= *end {
-            return near.min(view.len());
-        }
-    }
-    view.lower_bound(end)
-}
-
 impl<P, const V: usize> Scan<P, V> {
     /// Takes the first entries of blocks in `from..end`. Returns up to where
     /// the batch covers the page: `end`, or behind the last entry taken.
@@ -32,6 +21,8 @@ impl<P, const V: usize> Scan<P, V> {
             return Ok(end);
         }
         let first = leaf.find(&from);
+        // One key: most keys have one entry.
+        let point = from.tid == 0 && end == Some(from.key_end());
         for index in first..leaf.blocks() {
             let behind = index + 1 == leaf.blocks();
             if index > first
@@ -40,17 +31,26 @@ impl<P, const V: usize> Scan<P, V> {
                 break;
             }
             let view = leaf.view(index)?;
-            let mut at = if index == first {
-                view.lower_bound(&from)
-            } else {
-                0
-            };
-            let to = match end {
-                Some(end) if behind || leaf.dir(index + 1)?.first > end => {
-                    bound_near(&view, at, &end)
+            let (mut at, mut to) = (0, view.len());
+            if point && index == first {
+                (at, to) = view.equal_range(&from);
+                if to == at + 1 {
+                    if view.survives(at) {
+                        let tid = view.tid(at);
+                        self.batch.push(Pos { tid, ..from });
+                    }
+                    at = to;
                 }
-                _ => view.len(),
-            };
+            } else {
+                if index == first {
+                    at = view.lower_bound(&from);
+                }
+                if let Some(end) = end
+                    && (behind || leaf.dir(index + 1)?.first > end)
+                {
+                    to = view.lower_bound(&end);
+                }
+            }
             while at < to {
                 let some = (self.want - self.batch.len()).min(MAX_VALUES);
                 let count = view.decode(at, to.min(at + some), &mut self.columns);

@@ -181,6 +181,23 @@ impl<P, const V: usize> Scan<P, V> {
         Some(pos)
     }
 
+    /// Ends a scan forwards that has taken the last step, where that is certain
+    /// without a look at a page. False: [`Scan::next`] knows more.
+    #[inline]
+    pub fn end(&mut self, intervals: &[Interval<V>]) -> bool {
+        let last = self.interval + 1 == intervals.len();
+        let ends = |covered: Interval<V>| {
+            let interval = intervals.get(self.interval);
+            interval.is_some_and(|interval| interval.hi == covered.hi)
+        };
+        if !last || self.ended.is_some() || !self.covered.is_some_and(ends) {
+            return false;
+        }
+        self.restart();
+        self.ended = Some(true);
+        true
+    }
+
     /// Moves to the first entry of the next batch that has any.
     fn next_batch<S: PageStore<Pin = P>>(
         &mut self,
