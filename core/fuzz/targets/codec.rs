@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use omen_core::codec::{Codec, Column, MAX_VALUES, encode, encode_as};
+use omen_core::codec::{Codec, Column, Encoded, MAX_VALUES, encode, encode_as};
 
 /// Values whose neighbours have something to do with each other: differences
 /// of a byte, a half word or a word, by the first byte.
@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
     let values = values(data);
     let mut out = [0xa5; 16 * MAX_VALUES + 64];
     match encode(&values, &mut out) {
-        Ok((len, codec)) => {
+        Ok(Encoded { len, codec, .. }) => {
             assert!(len <= 8 * values.len() + 2);
             let (column, used) = Column::parse(&out, values.len()).expect("as written");
             assert_eq!((used, column.codec()), (len, codec));
@@ -59,7 +59,7 @@ fuzz_target!(|data: &[u8]| {
         Err(_) => assert!(values.is_empty()),
     }
     for codec in Codec::ALL {
-        if let Ok(Some(len)) = encode_as(codec, &values, &mut out) {
+        if let Ok(Some(Encoded { len, .. })) = encode_as(codec, &values, &mut out) {
             let (column, used) = Column::parse(&out, values.len()).expect("as written");
             assert_eq!((used, column.codec()), (len, codec));
             same(&column, &values);

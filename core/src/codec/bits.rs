@@ -165,11 +165,26 @@ fn unpack_by<const PER: usize>(
 pub(super) struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
+    head: Option<usize>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(out: &'a mut [u8]) -> Self {
-        Self { out, at: 0 }
+        Self {
+            out,
+            at: 0,
+            head: None,
+        }
+    }
+
+    /// What follows is the body.
+    pub(super) fn end_head(&mut self) {
+        self.head = Some(self.at);
+    }
+
+    /// Bytes of the head: all that has been written if there is no body.
+    pub(super) fn head(&self) -> usize {
+        self.head.unwrap_or(self.at)
     }
 
     /// The next `len` bytes, for the caller to fill.

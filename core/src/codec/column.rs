@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 use super::bits::{number, packed_len, unzigzag};
 use super::elias_fano::EliasFano;
 use super::linear::{Fit, MAX_SHIFT, SHIFT_UNIT, Slope};
-use super::patched::{self, Patched};
+use super::patched::Patched;
 use super::runs::Runs;
 use super::{Codec, MAX_LINE, MAX_VALUES};
 
@@ -33,6 +33,8 @@ enum Form<'a> {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Where the body is, if not behind the head.
+    body: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -50,11 +52,13 @@ impl<'a> Reader<'a> {
         Some(value)
     }
 
-    /// Skips `len` bytes, and returns all that is left from their start on.
+    /// Skips `len` bytes of the body, and returns all that is left from their start
+    /// on. The head has been read.
     #[inline]
     fn skip(&mut self, len: usize) -> Option<&'a [u8]> {
-        let rest = self.bytes.get(self.at..)?;
-        self.at += len;
+        let at = self.body.as_mut().unwrap_or(&mut self.at);
+        let rest = self.bytes.get(*at..)?;
+        *at += len;
         (len <= rest.len()).then_some(rest)
     }
 
@@ -92,17 +96,47 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Column<'a> {
-    /// Reads the header of a column of `n` values at the start of `bytes`, and
-    /// returns the column and its encoded bytes. The slice may and should
-    /// extend beyond the column: 8 bytes of anything behind it keep all reads
-    /// on the fast path.
+    /// Reads the head of a column of `n` values at the start of `bytes`, which its
+    /// body follows, and returns the column and its encoded bytes. The slice may
+    /// and should extend beyond the column: 8 bytes of anything behind it keep all
+    /// reads on the fast path.
     ///
     /// `n` is 1 to [`MAX_LINE`] for a constant or a line, else 1 to
-    /// [`MAX_VALUES`]. `None` if the header is malformed or the column would
+    /// [`MAX_VALUES`]. `None` if the head is malformed or the column would
     /// extend beyond the bytes.
     #[must_use]
     pub fn parse(bytes: &'a [u8], n: usize) -> Option<(Self, usize)> {
-        let mut r = Reader { bytes, at: 0 };
+        let mut reader = Reader {
+            bytes,
+            at: 0,
+            body: None,
+        };
+        let column = Self::read(&mut reader, n)?;
+        Some((column, reader.at))
+    }
+
+    /// As [`Self::parse`], of a column whose head is at `head` and its body at `body`:
+    /// both are moved behind it.
+    #[must_use]
+    pub fn parse_parts(
+        bytes: &'a [u8],
+        head: &mut usize,
+        body: &mut usize,
+        n: usize,
+    ) -> Option<Self> {
+        let mut reader = Reader {
+            bytes,
+            at: *head,
+            body: Some(*body),
+        };
+        let column = Self::read(&mut reader, n)?;
+        *head = reader.at;
+        *body = reader.body?;
+        Some(column)
+    }
+
+    #[inline]
+    fn read(r: &mut Reader<'a>, n: usize) -> Option<Self> {
         let head = r.byte()?;
         let codec = Codec::from_tag(head & 15)?;
         let nibble = usize::from(head >> 4);
@@ -201,9 +235,9 @@ impl<'a> Column<'a> {
                     fields,
                 })
             }
-            Codec::Patched => Form::Patched(Self::parse_patched(&mut r, n, nibble)?),
+            Codec::Patched => Form::Patched(Self::parse_patched(r, n, nibble)?),
         };
-        Some((Self { codec, form }, r.at))
+        Some(Self { codec, form })
     }
 
     fn parse_patched(r: &mut Reader<'a>, n: usize, nibble: usize) -> Option<Patched<'a>> {
@@ -212,7 +246,6 @@ impl<'a> Column<'a> {
         let patch_width = r.width()?;
         let patch_len = usize::from(r.byte()?);
         let count = usize::from(r.byte()?);
-        debug_assert_eq!(r.at, patched::HEADER);
         if count > n {
             return None;
         }
@@ -294,7 +327,8 @@ impl<'a> Column<'a> {
     }
 
     /// The positions in `from..to` that have the value `x`, from the first to behind
-    /// the last, or where they would be. Otherwise as [`Self::lower_bound`].
+    /// the last, or where they would be. Otherwise as [`Self::lower_bound`]. `near` may
+    /// be called with a guess before the values there are read.
     ///
     /// # Errors
     /// The first position with a value above `x`, or `to`, if none has it.
@@ -303,6 +337,7 @@ impl<'a> Column<'a> {
         from: usize,
         to: usize,
         x: u64,
+        near: impl FnOnce(usize),
     ) -> core::result::Result<(usize, usize), usize> {
         if from >= to {
             return Err(to);
@@ -317,7 +352,7 @@ impl<'a> Column<'a> {
                     };
                 }
             }
-            Form::EliasFano(fano) => return fano.equal_range(from, to, x),
+            Form::EliasFano(fano) => return fano.equal_range(from, to, x, near),
             Form::Runs(_) | Form::Patched(_) => {}
         }
         let first = self.lower_bound(from, to, x);

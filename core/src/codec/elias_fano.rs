@@ -48,6 +48,7 @@ pub(super) fn write(plan: &Plan, values: &[u64], w: &mut Writer<'_>) {
     w.byte(width as u8);
     w.byte(count as u8);
     w.base(base);
+    w.end_head();
     let high = w.take(count);
     high.fill(0);
     for (i, value) in values.iter().enumerate() {
@@ -173,6 +174,7 @@ impl<'a> EliasFano<'a> {
         from: usize,
         to: usize,
         x: u64,
+        near: impl FnOnce(usize),
     ) -> core::result::Result<(usize, usize), usize> {
         let Some(x) = x.checked_sub(self.base) else {
             return Err(from);
@@ -180,6 +182,7 @@ impl<'a> EliasFano<'a> {
         let Some((first, behind)) = self.bucket(x) else {
             return Err(to);
         };
+        near(first);
         let (lows, x) = (self.low(), x & mask(self.low_bits));
         let low = |i| field(lows, self.low_bits, i);
         let (first, behind) = (first.clamp(from, to), behind.clamp(from, to));

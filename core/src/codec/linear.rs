@@ -190,6 +190,7 @@ pub(super) fn write(plan: &Plan, values: &[u64], w: &mut Writer<'_>) {
         _ => w.base(base),
     }
     if width > 0 {
+        w.end_head();
         let lines = line.walk(0);
         let residuals = values.iter().zip(lines);
         w.fields(

@@ -7,8 +7,11 @@
 //! endian, nothing is allocated, and no bytes whatsoever make a reader panic:
 //! a column that passes [`Column::parse`] gives some value at any position.
 //!
-//! An encoding starts with a byte of tag (low nibble) and the form of the base
-//! (high nibble); each codec's module says what follows.
+//! An encoding is a head of at most 30 bytes, and a body of packed fields, which
+//! constants and lines do not have. The head starts with a byte of tag (low nibble)
+//! and the form of the base (high nibble); each codec's module says what follows.
+//! The body follows its head, or stands elsewhere, so that the heads of several
+//! columns can share a cache line.
 
 mod bits;
 mod column;
@@ -147,7 +150,7 @@ impl Plan {
         patch_width: 0,
     };
 
-    fn write(&self, values: &[u64], out: &mut [u8]) -> Result<usize> {
+    fn write(&self, values: &[u64], out: &mut [u8]) -> Result<Encoded> {
         let out = out.get_mut(..self.size).ok_or(Error::Full)?;
         let mut writer = Writer::new(out);
         match self.codec {
@@ -156,8 +159,23 @@ impl Plan {
             Codec::Patched => patched::write(self, values, &mut writer),
             _ => linear::write(self, values, &mut writer),
         }
-        Ok(self.size)
+        Ok(Encoded {
+            codec: self.codec,
+            head: writer.head(),
+            len: self.size,
+        })
     }
+}
+
+/// What [`encode`] has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// How the values are stored.
+    pub codec: Codec,
+    /// Bytes of the head.
+    pub head: usize,
+    /// Bytes of head and body.
+    pub len: usize,
 }
 
 /// What one pass over the values tells.
@@ -271,7 +289,7 @@ fn choose(values: &[u64], summary: &Summary) -> Plan {
 }
 
 /// Writes the smallest encoding of `values`, in any order, to the start of
-/// `out`, and returns its bytes, at most `8 * values.len() + 2`, and its codec.
+/// `out`, of at most `8 * values.len() + 2` bytes, the body behind the head.
 ///
 /// Nearly equal sizes go to the codec that is cheaper to read.
 ///
@@ -279,10 +297,9 @@ fn choose(values: &[u64], summary: &Summary) -> Plan {
 ///
 /// [`Error::Full`] if `out` is too short, and for less than 1 or more than
 /// [`MAX_VALUES`] values.
-pub fn encode(values: &[u64], out: &mut [u8]) -> Result<(usize, Codec)> {
+pub fn encode(values: &[u64], out: &mut [u8]) -> Result<Encoded> {
     let summary = Summary::of(values).ok_or(Error::Full)?;
-    let plan = choose(values, &summary);
-    Ok((plan.write(values, out)?, plan.codec))
+    choose(values, &summary).write(values, out)
 }
 
 /// As [`encode`] with a given codec. `None` if it cannot represent the values:
@@ -292,7 +309,7 @@ pub fn encode(values: &[u64], out: &mut [u8]) -> Result<(usize, Codec)> {
 /// # Errors
 ///
 /// As [`encode`].
-pub fn encode_as(codec: Codec, values: &[u64], out: &mut [u8]) -> Result<Option<usize>> {
+pub fn encode_as(codec: Codec, values: &[u64], out: &mut [u8]) -> Result<Option<Encoded>> {
     let summary = Summary::of(values).ok_or(Error::Full)?;
     let Summary {
         n,

@@ -233,6 +233,7 @@ pub(super) fn write(plan: &Plan, values: &[u64], w: &mut Writer<'_>) {
     w.base(base);
     w.number(zigzag(line.slope), line.len());
     w.number(patch_base, patch_len);
+    w.end_head();
     let limit = mask(width);
     let residuals = || {
         values

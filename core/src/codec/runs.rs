@@ -28,6 +28,7 @@ pub(super) fn write(plan: &Plan, values: &[u64], w: &mut Writer<'_>) {
     w.byte(width as u8);
     w.byte((count - 1) as u8);
     w.base(base);
+    w.end_head();
     let runs = || values.chunk_by(|a, b| a == b);
     let mut end = 0;
     for (to, run) in w.take(count).iter_mut().zip(runs()) {

@@ -1,4 +1,4 @@
-use super::{Codec, Column, MAX_LINE, MAX_VALUES, encode, encode_as};
+use super::{Codec, Column, Encoded, MAX_LINE, MAX_VALUES, encode, encode_as};
 use crate::error::Error;
 use crate::testing::{cases, scaled};
 use proptest::collection::vec;
@@ -154,7 +154,11 @@ fn check_bounds(column: &Column<'_>, values: &[u64], from: usize, to: usize, x: 
     } else {
         Ok((from + below, from + through))
     };
-    assert_eq!(column.equal_range(from, to, x), equal, "{from}..{to} {x}");
+    assert_eq!(
+        column.equal_range(from, to, x, |_| ()),
+        equal,
+        "{from}..{to} {x}"
+    );
 }
 
 /// What `bytes` hold must be `values`, whichever way they are read.
@@ -202,7 +206,7 @@ fn check_column(bytes: &[u8], codec: Codec, len: usize, values: &[u64], salt: us
 
 fn encoded(values: &[u64]) -> (Vec<u8>, Codec) {
     let mut out = vec![0; 8 * values.len() + 2];
-    let (len, codec) = encode(values, &mut out).unwrap();
+    let Encoded { len, codec, .. } = encode(values, &mut out).unwrap();
     out.truncate(len);
     (out, codec)
 }
@@ -214,12 +218,17 @@ proptest! {
     fn every_codec_returns_what_was_encoded(values in columns(), salt in any::<usize>()) {
         for codec in Codec::ALL {
             let mut out = [0xa5; ROOM];
-            let Some(len) = encode_as(codec, &values, &mut out).unwrap() else { continue };
+            let Some(Encoded { len, head, .. }) = encode_as(codec, &values, &mut out).unwrap() else { continue };
             prop_assert!(out[len..].iter().all(|byte| *byte == 0xa5), "wrote beyond its length");
             check_column(&out, codec, len, &values, salt);
             let exact = out[..len].to_vec();
             check_column(&exact, codec, len, &values, salt);
             prop_assert!(Column::parse(&exact[..len - 1], values.len()).is_none());
+            let apart = [&exact[head..], &[0xa5; 7], &exact[..head]].concat();
+            let (mut at, mut body) = (len - head + 7, 0);
+            let column = Column::parse_parts(&apart, &mut at, &mut body, values.len()).unwrap();
+            prop_assert_eq!((at, body), (apart.len(), len - head));
+            prop_assert!((0..values.len()).all(|i| column.get(i) == values[i]));
             let mut short = vec![0; len - 1];
             prop_assert_eq!(encode_as(codec, &values, &mut short), Err(Error::Full));
         }
@@ -234,7 +243,7 @@ proptest! {
         prop_assert_eq!(encode(&values, &mut short), Err(Error::Full));
         for other in Codec::ALL.into_iter().filter(|other| *other != Codec::Patched) {
             let mut out = [0; ROOM];
-            if let Some(len) = encode_as(other, &values, &mut out).unwrap() {
+            if let Some(Encoded { len, .. }) = encode_as(other, &values, &mut out).unwrap() {
                 let slack = if other == Codec::EliasFano { 7 } else { 0 };
                 prop_assert!(bytes.len() <= len + slack, "{codec:?} {} {other:?} {len}", bytes.len());
             }
@@ -289,7 +298,9 @@ fn read_everything(bytes: &[u8], n: usize, x: u64) {
         }
         for to in far() {
             for x in [x, value, value.wrapping_add(1), 0, u64::MAX] {
-                let (at, behind) = column.equal_range(i, to, x).unwrap_or_else(|at| (at, at));
+                let (at, behind) = column
+                    .equal_range(i, to, x, |_| ())
+                    .unwrap_or_else(|at| (at, at));
                 assert!(at <= behind);
                 for found in [
                     column.lower_bound(i, to, x),
@@ -344,7 +355,7 @@ proptest! {
     ) {
         for codec in Codec::ALL {
             let mut out = [0; ROOM];
-            let Some(len) = encode_as(codec, &values, &mut out).unwrap() else { continue };
+            let Some(Encoded { len, .. }) = encode_as(codec, &values, &mut out).unwrap() else { continue };
             let mut bytes = out[..len].to_vec();
             read_everything(&bytes[..cut.index(len)], values.len(), x);
             for (at, bit) in &flips {

@@ -1,16 +1,20 @@
 //! A block: a run of consecutive entries of one page, stored column by column.
 //!
 //! The bytes of a block are the bitmap of survivors (only where entries were
-//! deleted in place), the columns of the null rank and of each lane, the number
-//! of rows per heap page, and the column of row ordinals. On inner pages the
-//! column of children follows.
+//! deleted in place); a byte with the length of the heads; the heads: of the columns
+//! of the null rank and of each lane, the number of rows per heap page, of the column
+//! of row ordinals, and on inner pages of the column of children; and the bodies of
+//! these columns in the same order. Who looks up one entry finds all heads in one
+//! cache line.
 //!
 //! A heap TID is stored as a *row ordinal* `block * K + offset - 1`, with K the
 //! largest offset that the block's TIDs have: rows that were inserted in key
 //! order have consecutive ordinals. Where an offset is 0 or implausibly large K
 //! is 0 and the column holds the TIDs as they are.
 
-use crate::codec::{self, Column, MAX_LINE, MAX_VALUES};
+use core::hint::black_box;
+
+use crate::codec::{self, Column, Encoded, MAX_LINE, MAX_VALUES};
 use crate::error::{Error, Result};
 use crate::key::{Pos, TID_END, Tid};
 use crate::planted;
@@ -131,21 +135,16 @@ pub fn encode_block<const V: usize>(
     let mut column = [0u64; MAX_VALUES];
     let n = entries.len();
     let column = column.get_mut(..n).ok_or(Error::Full)?;
-    let mut at = 0;
-    let mut put = |values: &[u64], at: &mut usize| -> Result<()> {
-        let rest = out.get_mut(*at..).ok_or(Error::Full)?;
-        *at += codec::encode(values, rest)?.0;
-        Ok(())
-    };
+    let mut writer = Writer::new(out)?;
     for (slot, entry) in column.iter_mut().zip(entries) {
         *slot = entry.rank;
     }
-    put(column, &mut at)?;
+    writer.column(column)?;
     for lane in 0..V {
         for (slot, entry) in column.iter_mut().zip(entries) {
             *slot = entry.vals[lane];
         }
-        put(column, &mut at)?;
+        writer.column(column)?;
     }
     let mut k = 0;
     let mut plausible = true;
@@ -158,20 +157,70 @@ pub fn encode_block<const V: usize>(
     for (slot, entry) in column.iter_mut().zip(entries) {
         *slot = rows.ordinal(entry.tid);
     }
-    // K goes in front of the ordinals; it is at most 2,048.
-    #[allow(clippy::cast_possible_truncation)]
-    let k16 = rows.k as u16;
-    out.get_mut(at..at + 2)
-        .ok_or(Error::Full)?
-        .copy_from_slice(&k16.to_le_bytes());
-    at += 2;
-    let rest = out.get_mut(at..).ok_or(Error::Full)?;
-    at += codec::encode(column, rest)?.0;
+    writer.rows(rows)?;
+    writer.column(column)?;
     if let Some(children) = children {
-        let rest = out.get_mut(at..).ok_or(Error::Full)?;
-        at += codec::encode(children, rest)?.0;
+        writer.column(children)?;
     }
-    Ok(at)
+    writer.finish()
+}
+
+/// Writes the heads and bodies of a block's columns.
+struct Writer<'a> {
+    out: &'a mut [u8],
+    /// End of the heads.
+    heads: usize,
+    /// End of the bodies.
+    at: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn new(out: &'a mut [u8]) -> Result<Self> {
+        if out.is_empty() {
+            return Err(Error::Full);
+        }
+        Ok(Self {
+            out,
+            heads: 1,
+            at: 1,
+        })
+    }
+
+    fn column(&mut self, values: &[u64]) -> Result<()> {
+        let rest = self.out.get_mut(self.at..).ok_or(Error::Full)?;
+        let Encoded { head, len, .. } = codec::encode(values, rest)?;
+        self.move_to_heads(head);
+        self.at += len;
+        Ok(())
+    }
+
+    /// K goes in front of the ordinals; it is at most 2,048.
+    fn rows(&mut self, rows: Rows) -> Result<()> {
+        #[allow(clippy::cast_possible_truncation)]
+        let k = (rows.k as u16).to_le_bytes();
+        self.out
+            .get_mut(self.at..self.at + k.len())
+            .ok_or(Error::Full)?
+            .copy_from_slice(&k);
+        self.move_to_heads(k.len());
+        self.at += k.len();
+        Ok(())
+    }
+
+    /// Moves the `len` bytes behind the bodies to the end of the heads.
+    fn move_to_heads(&mut self, len: usize) {
+        if let Some(part) = self.out.get_mut(self.heads..self.at + len) {
+            part.rotate_right(len);
+        }
+        self.heads += len;
+    }
+
+    /// Bytes of the block.
+    fn finish(self) -> Result<usize> {
+        let heads = u8::try_from(self.heads - 1).map_err(|_| Error::Full)?;
+        *self.out.first_mut().ok_or(Error::Full)? = heads;
+        Ok(self.at)
+    }
 }
 
 /// A parsed block.
@@ -210,11 +259,11 @@ impl<'a, const V: usize> BlockView<'a, V> {
         } else {
             None
         };
-        let next = |at: &mut usize| -> Option<Column<'a>> {
-            let (column, used) = Column::parse(bytes.get(*at..)?, total)?;
-            *at += used;
-            Some(column)
-        };
+        let heads = usize::from(*bytes.get(at)?);
+        at += 1;
+        let bodies = at + heads;
+        let mut body = bodies;
+        let mut next = |at: &mut usize| Column::parse_parts(bytes, at, &mut body, total);
         let rank = next(&mut at)?;
         let mut vals = [rank; V];
         for val in &mut vals {
@@ -227,7 +276,7 @@ impl<'a, const V: usize> BlockView<'a, V> {
         }
         let tids = next(&mut at)?;
         let children = if children { Some(next(&mut at)?) } else { None };
-        if at != len {
+        if at != bodies || body != len {
             return None;
         }
         let view = Self {
@@ -382,7 +431,7 @@ impl<'a, const V: usize> BlockView<'a, V> {
     /// above `target`.
     #[must_use]
     pub fn lower_bound(&self, target: &Pos<V>) -> usize {
-        let at = match self.search(target) {
+        let at = match self.search(target, |_| ()) {
             Ok((from, _)) if target.tid == 0 => from,
             Ok((from, to)) => self.tids.lower_bound(from, to, self.rows.bound(target.tid)),
             Err(at) => at,
@@ -394,7 +443,10 @@ impl<'a, const V: usize> BlockView<'a, V> {
     /// the first to behind the last; if there are none, twice where they would be.
     #[must_use]
     pub fn equal_range(&self, target: &Pos<V>) -> (usize, usize) {
-        let (from, to) = self.search(target).unwrap_or_else(|at| (at, at));
+        // The TID is asked for next, and is not in the CPU's cache mostly: reading it,
+        // or a neighbour, at once saves waiting for it after the key.
+        let touch = |i| _ = black_box(self.tids.get(i));
+        let (from, to) = self.search(target, touch).unwrap_or_else(|at| (at, at));
         (from - self.skip, to - self.skip)
     }
 
@@ -402,11 +454,15 @@ impl<'a, const V: usize> BlockView<'a, V> {
     ///
     /// # Errors
     /// Where entries with this key would be.
-    fn search(&self, target: &Pos<V>) -> core::result::Result<(usize, usize), usize> {
+    fn search(
+        &self,
+        target: &Pos<V>,
+        near: impl Fn(usize),
+    ) -> core::result::Result<(usize, usize), usize> {
         let (from, to) = (self.skip, self.skip + self.n);
-        let mut range = self.rank.equal_range(from, to, target.rank)?;
+        let mut range = self.rank.equal_range(from, to, target.rank, |_| ())?;
         for (column, x) in self.vals.iter().zip(target.vals) {
-            range = column.equal_range(range.0, range.1, x)?;
+            range = column.equal_range(range.0, range.1, x, &near)?;
         }
         Ok(range)
     }
