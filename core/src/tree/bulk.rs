@@ -6,8 +6,8 @@ use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::memory::reserved;
 use crate::model::{Choice, Model, to_blob};
 use crate::page::{
-    EditScratch, LeafFrame, Meta, ModelPage, inner_capacity, leaf_capacity, model_page_capacity,
-    write_inner, write_meta, write_model_page,
+    EditScratch, Fill, LeafFrame, Meta, ModelPage, inner_capacity, leaf_capacity,
+    model_page_capacity, write_inner, write_meta, write_model_page,
 };
 
 /// Where the pages of a new index go.
@@ -88,9 +88,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         })
     }
 
-    /// Bytes to fill in the next leaf. They vary a little from leaf to leaf, so
+    /// How far to fill the next leaf. It varies a little from leaf to leaf, so
     /// that evenly spread inserts do not split all leaves at once.
-    fn target(&self) -> usize {
+    fn fill(&self) -> Fill {
         let size = self.sink.page_size();
         let fill = self.options.fillfactor.clamp(10, 100);
         let spread = (100 - fill).min(4);
@@ -98,7 +98,8 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         let percent = (fill - spread + step % (2 * spread + 1)) as usize;
         let capacity = leaf_capacity::<V>(size);
         // Lengthening a line may overshoot by the reserve of one block.
-        (capacity * percent / 100).min(capacity.saturating_sub(40))
+        let most = capacity.saturating_sub(40);
+        Fill::part_of(most, (capacity * percent / 100).min(most))
     }
 
     /// Adds an entry, above all before it.
@@ -116,18 +117,18 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
     /// Makes a block of the first pending entries, after writing the leaf in
     /// the making if that is full.
     fn seal_block(&mut self) -> Result<()> {
-        let target = self.target();
+        let fill = self.fill();
         let Some(first) = self.edit.first_pending() else {
             return Ok(());
         };
-        if self.edit.footprint() > target {
+        if self.edit.exceeds(&fill) {
             self.write_leaf(self.edit.pieces().len(), Some(first))?;
         }
-        let last = match self.edit.seal_within(target)? {
+        let last = match self.edit.seal_within(&fill)? {
             Some(last) => last,
             None => {
                 self.write_leaf(self.edit.pieces().len(), Some(first))?;
-                self.edit.seal_within(self.target())?.ok_or(Error::Full)?
+                self.edit.seal_within(&self.fill())?.ok_or(Error::Full)?
             }
         };
         self.last = Some(last);

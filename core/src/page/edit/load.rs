@@ -1,6 +1,6 @@
 //! Blocks made of entries that come in order: bulk loads.
 
-use super::{EditScratch, SMALL_BLOCK};
+use super::{EditScratch, Piece, SMALL_BLOCK};
 use crate::codec::MAX_VALUES;
 use crate::error::Error;
 use crate::error::Result;
@@ -8,7 +8,49 @@ use crate::key::Pos;
 use crate::page::block::encode_block;
 use crate::page::leaf::dir_bytes;
 
+/// How much of [`super::leaf_capacity`] is to be filled, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Fill {
+    /// For directory, blocks and reserve.
+    target: usize,
+    /// By so much the reserve may go beyond the target: it is free space too, if not
+    /// for inserts.
+    slack: usize,
+}
+
+impl Fill {
+    /// Up to `target`.
+    #[must_use]
+    pub const fn up_to(target: usize) -> Self {
+        Self { target, slack: 0 }
+    }
+
+    /// Up to `target` of `capacity`; at least half of the rest is left to inserts.
+    #[must_use]
+    pub const fn part_of(capacity: usize, target: usize) -> Self {
+        Self {
+            target,
+            slack: capacity.saturating_sub(target) / 2,
+        }
+    }
+
+    /// The most bytes, of which `reserve` are the reserve.
+    fn limit(&self, reserve: usize) -> usize {
+        self.target + reserve.min(self.slack)
+    }
+}
+
 impl<const V: usize> EditScratch<V> {
+    /// Whether the pieces take more than they are to fill.
+    #[must_use]
+    pub fn exceeds(&self, fill: &Fill) -> bool {
+        self.footprint() > fill.limit(self.reserve())
+    }
+
+    fn reserve(&self) -> usize {
+        self.pieces.iter().map(Piece::reserve).sum()
+    }
+
     /// Adds an entry behind all pending ones. True: enough for a block are
     /// pending, and the caller has to call [`EditScratch::seal_within`] before it
     /// adds another.
@@ -24,13 +66,13 @@ impl<const V: usize> EditScratch<V> {
     }
 
     /// Makes a block of the first pending entries, of fewer than usual if that
-    /// fills the page up to `target` bytes of footprint. Returns its last entry;
+    /// fills the page as far as it is to be. Returns its last entry;
     /// `None`: not even a small block fits behind the pieces there are. All
     /// pieces are in the arena.
     ///
     /// # Errors
     /// [`Error::Full`] if nothing is pending.
-    pub fn seal_within(&mut self, target: usize) -> Result<Option<Pos<V>>> {
+    pub fn seal_within(&mut self, fill: &Fill) -> Result<Option<Pos<V>>> {
         let mut n = self.cut(true);
         let base = self.footprint();
         let lengthens = self
@@ -43,11 +85,12 @@ impl<const V: usize> EditScratch<V> {
             let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
             let len = encode_block(&self.pending[..n], None, out)?;
             let footprint = dir_bytes::<V>() + len + n.div_ceil(8);
-            fits = base + footprint <= target;
+            let limit = fill.limit(self.reserve() + n.div_ceil(8));
+            fits = base + footprint <= limit;
             if fits {
                 break;
             }
-            let smaller = n * target.saturating_sub(base) / footprint;
+            let smaller = n * limit.saturating_sub(base) / footprint;
             if smaller < SMALL_BLOCK {
                 return Ok(None);
             }

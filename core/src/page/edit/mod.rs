@@ -11,6 +11,8 @@ mod divide;
 mod fold;
 mod load;
 
+pub use load::Fill;
+
 use crate::codec::{MAX_LINE, MAX_VALUES};
 use crate::error::{Error, Result};
 use crate::key::Pos;

@@ -63,7 +63,7 @@ impl<const V: usize> Bench<V> {
             if edit.first_pending().is_none() || edit.footprint() > limit {
                 break;
             }
-            match edit.seal_within(limit).unwrap() {
+            match edit.seal_within(&Fill::up_to(limit)).unwrap() {
                 Some(sealed) => last = Some(sealed),
                 None => break,
             }

@@ -99,7 +99,7 @@ mod tests {
     use super::LeafChecker;
     use crate::INVALID_BLOCK;
     use crate::key::Pos;
-    use crate::page::{EditScratch, LeafFrame, LeafView};
+    use crate::page::{EditScratch, Fill, LeafFrame, LeafView};
 
     const SIZE: usize = 1024;
 
@@ -126,7 +126,7 @@ mod tests {
             };
             edit.add_pending(pos);
             if i % 40 == 39 {
-                edit.seal_within(SIZE).unwrap();
+                edit.seal_within(&Fill::up_to(SIZE)).unwrap();
             }
         }
         let all = 0..edit.pieces().len();

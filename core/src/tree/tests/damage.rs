@@ -304,11 +304,11 @@ fn scans_over_entries_out_of_order_end() {
         let mut edit = page::EditScratch::new(8192).unwrap();
         for pos in shuffled {
             if edit.add_pending(pos) {
-                edit.seal_within(8000).unwrap();
+                edit.seal_within(&page::Fill::up_to(8000)).unwrap();
             }
         }
         while edit.first_pending().is_some() {
-            edit.seal_within(8000).unwrap();
+            edit.seal_within(&page::Fill::up_to(8000)).unwrap();
         }
         let mut image = vec![0; 8192];
         let pieces = 0..edit.pieces().len();
