@@ -28,15 +28,10 @@ trait AnyScan {
     unsafe fn rescan(&mut self, scan: &mut Descriptor);
     /// Moves to the next row, and puts it into `scan`.
     unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
-    /// As `next`, if that needs nothing but the memory of the scan. Cannot fail.
-    /// `None`: it needs more.
-    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool>;
     /// Whether the scan stands on a row.
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
     unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
-    /// Notes that the row which the scan stands on is dead to everybody. Cannot fail.
-    fn kill(&mut self);
     /// Drops what was noted, if it is much.
     unsafe fn drop_killed(&mut self, scan: &Descriptor);
     /// Remembers the current row. Cannot fail.
@@ -108,6 +103,23 @@ impl<const V: usize> OmenScan<V> {
         true
     }
 
+    /// As `next`, if that needs nothing but the memory of the scan, and notes before
+    /// if the row that it stands on is dead to everybody. Cannot fail. `None`: it needs
+    /// more.
+    #[inline]
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
+        if scan.kill_prior_tuple {
+            self.scan.kill();
+        }
+        if let Some(pos) = self.scan.step(forward) {
+            return Some(self.put(scan, &pos));
+        }
+        // What a process has claimed of a parallel scan is not all.
+        let alone = scan.parallel_scan.is_null();
+        let ended = forward && alone && self.scan.end(&self.resolved.intervals);
+        ended.then_some(false)
+    }
+
     /// Moves to the next entry; `part` is this process's in a parallel scan.
     #[inline]
     fn advance(
@@ -171,17 +183,6 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         }
     }
 
-    #[inline]
-    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
-        if let Some(pos) = self.scan.step(forward) {
-            return Some(self.put(scan, &pos));
-        }
-        // What a process has claimed of a parallel scan is not all.
-        let alone = scan.parallel_scan.is_null();
-        let ended = forward && alone && self.scan.end(&self.resolved.intervals);
-        ended.then_some(false)
-    }
-
     fn on_row(&self) -> bool {
         self.scan.current().is_some()
     }
@@ -207,11 +208,6 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the index is open.
         unsafe { in_index(scan.indexRelation, added) };
         bitmap.added()
-    }
-
-    #[inline]
-    fn kill(&mut self) {
-        self.scan.kill();
     }
 
     unsafe fn drop_killed(&mut self, scan: &Descriptor) {
@@ -301,7 +297,31 @@ unsafe fn count_scan(scan: &mut Descriptor) {
 #[repr(C)]
 struct Handle {
     callback: pg_sys::MemoryContextCallback,
-    scan: Option<Box<dyn AnyScan>>,
+    scan: Option<Opened>,
+}
+
+/// A scan, by the lanes of its index.
+enum Opened {
+    One(Box<OmenScan<1>>),
+    Two(Box<OmenScan<2>>),
+}
+
+impl Opened {
+    fn any(&mut self) -> &mut dyn AnyScan {
+        match self {
+            Self::One(scan) => &mut **scan,
+            Self::Two(scan) => &mut **scan,
+        }
+    }
+
+    /// As [`OmenScan::step`].
+    #[inline]
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
+        match self {
+            Self::One(opened) => opened.step(scan, forward),
+            Self::Two(opened) => opened.step(scan, forward),
+        }
+    }
 }
 
 /// Frees a scan whose memory context dies. Its pins have been released by the
@@ -321,8 +341,8 @@ unsafe fn opened<'a>(scan: pg_sys::IndexScanDesc) -> (&'a mut Descriptor, &'a mu
     // SAFETY: the caller's promise.
     unsafe {
         let scan = &mut *scan;
-        match (*scan.opaque.cast::<Handle>()).scan.as_deref_mut() {
-            Some(opened) => (scan, opened),
+        match &mut (*scan.opaque.cast::<Handle>()).scan {
+            Some(opened) => (scan, opened.any()),
             None => error!("omen: the index scan has ended"),
         }
     }
@@ -340,9 +360,9 @@ pub(super) unsafe extern "C-unwind" fn ambeginscan(
     unsafe {
         let scan = pg_sys::RelationGetIndexScan(index, nkeys, norderbys);
         let handle = pg_sys::palloc0(size_of::<Handle>()).cast::<Handle>();
-        let opened: Box<dyn AnyScan> = match key_type(index).lanes() {
-            2 => Box::new(OmenScan::<2>::new(state_of(index))),
-            _ => Box::new(OmenScan::<1>::new(state_of(index))),
+        let opened = match key_type(index).lanes() {
+            2 => Opened::Two(Box::new(OmenScan::new(state_of(index)))),
+            _ => Opened::One(Box::new(OmenScan::new(state_of(index)))),
         };
         handle.write(Handle {
             callback: pg_sys::MemoryContextCallback {
@@ -397,21 +417,19 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
     let moves = forward || direction == pg_sys::ScanDirection::BackwardScanDirection;
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
     unsafe {
-        if moves && !batch::is_awaited((*scan).xs_snapshot) {
-            let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
-            if let Some(opened) = opened {
-                if (*scan).kill_prior_tuple {
-                    opened.kill();
-                }
-                if let Some(row) = opened.step(&mut *scan, forward) {
-                    return row;
-                }
-            }
+        if moves
+            && !batch::is_awaited((*scan).xs_snapshot)
+            && let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            && let Some(row) = opened.step(&mut *scan, forward)
+        {
+            return row;
         }
         next_row(scan, direction)
     }
 }
 
+/// What [`amgettuple`] cannot do, kept out of it: its frame would be set up for every row.
+#[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn next_row(
     scan: pg_sys::IndexScanDesc,
@@ -453,7 +471,7 @@ pub(super) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     unsafe {
         let mut opened = (*(*scan).opaque.cast::<Handle>()).scan.take();
         if let Some(opened) = &mut opened {
-            opened.drop_killed(&*scan);
+            opened.any().drop_killed(&*scan);
         }
     }
 }
@@ -462,8 +480,8 @@ pub(super) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
 /// [`amgettuple`], what has no guard costs least.
 pub(super) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
-    if let Some(opened) = unsafe { (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut() } {
-        opened.mark();
+    if let Some(opened) = unsafe { &mut (*(*scan).opaque.cast::<Handle>()).scan } {
+        opened.any().mark();
     }
 }
 
@@ -471,8 +489,8 @@ pub(super) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
 pub(super) unsafe extern "C-unwind" fn amrestrpos(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
     unsafe {
-        let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_deref_mut();
-        if !opened.is_some_and(AnyScan::step_back) {
+        let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_mut();
+        if !opened.is_some_and(|opened| opened.any().step_back()) {
             go_back(scan);
         }
     }

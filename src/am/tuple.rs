@@ -68,6 +68,16 @@ impl TupleBuffer {
             let size = self.put(&integer.bytes(lane));
             return self.tuple(pos.tid, size);
         }
+        self.form_other(codec, pos)
+    }
+
+    /// As [`TupleBuffer::form`], of NULL and of values that are no integers.
+    #[inline(never)]
+    fn form_other<const V: usize>(
+        &mut self,
+        codec: &KeyCodec<V>,
+        pos: &Pos<V>,
+    ) -> pg_sys::IndexTuple {
         let (datum, is_null) = codec.decode(pos, &mut self.uuid);
         let info = if is_null {
             // All bits of the bitmap 0: the column is NULL.

@@ -52,7 +52,7 @@ impl<const V: usize> Killed<V> {
 impl<P, const V: usize> Scan<P, V> {
     /// Notes that the row of the current entry is dead to everybody. A hint: nothing
     /// comes of it if memory is short. Cannot fail.
-    #[inline]
+    #[inline(never)]
     pub fn kill(&mut self) {
         if let (Some(pos), Some(page)) = (self.current(), self.page) {
             self.killed.note(page.block, pos);

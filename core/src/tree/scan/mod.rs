@@ -183,7 +183,7 @@ impl<P, const V: usize> Scan<P, V> {
 
     /// Ends a scan forwards that has taken the last step, where that is certain
     /// without a look at a page. False: [`Scan::next`] knows more.
-    #[inline]
+    #[inline(never)]
     pub fn end(&mut self, intervals: &[Interval<V>]) -> bool {
         let last = self.interval + 1 == intervals.len();
         let ends = |covered: Interval<V>| {
