@@ -8,7 +8,7 @@ use crate::key::Pos;
 use crate::page::block::encode_block;
 use crate::page::leaf::dir_bytes;
 
-/// How much of [`super::leaf_capacity`] is to be filled, in bytes.
+/// How much of [`crate::page::leaf_capacity`] is to be filled, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
     /// For directory, blocks and reserve.
