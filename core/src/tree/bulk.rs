@@ -6,7 +6,7 @@ use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::memory::reserved;
 use crate::model::{Choice, Model, to_blob};
 use crate::page::{
-    EditScratch, Fill, LeafFrame, Meta, ModelPage, inner_capacity, leaf_capacity,
+    EditScratch, Fill, LeafFrame, Meta, ModelPage, delta_capacity, inner_capacity, leaf_capacity,
     model_page_capacity, write_inner, write_meta, write_model_page,
 };
 
@@ -99,7 +99,10 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         let capacity = leaf_capacity::<V>(size);
         // Lengthening a line may overshoot by the reserve of one block.
         let most = capacity.saturating_sub(40);
-        Fill::part_of(most, (capacity * percent / 100).min(most))
+        let target = (capacity * percent / 100).min(most);
+        // A leaf with less room than half a delta area is split rather than folded.
+        let delta = delta_capacity(size) * Pos::<V>::BYTES / 2;
+        Fill::with_reserve(target, most.saturating_sub(delta))
     }
 
     /// Adds an entry, above all before it.

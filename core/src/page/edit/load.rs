@@ -11,32 +11,31 @@ use crate::page::leaf::dir_bytes;
 /// How much of [`crate::page::leaf_capacity`] is to be filled, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
-    /// For directory, blocks and reserve.
     target: usize,
-    /// By so much the reserve may go beyond the target: it is free space too, if not
-    /// for inserts.
-    slack: usize,
+    most: usize,
 }
 
 impl Fill {
-    /// Up to `target`.
+    /// Up to `target`, the reserve included.
     #[must_use]
     pub const fn up_to(target: usize) -> Self {
-        Self { target, slack: 0 }
-    }
-
-    /// Up to `target` of `capacity`; at least half of the rest is left to inserts.
-    #[must_use]
-    pub const fn part_of(capacity: usize, target: usize) -> Self {
         Self {
             target,
-            slack: capacity.saturating_sub(target) / 2,
+            most: target,
         }
     }
 
-    /// The most bytes, of which `reserve` are the reserve.
-    fn limit(&self, reserve: usize) -> usize {
-        self.target + reserve.min(self.slack)
+    /// Up to `target`; and up to `most` by a reserve that is small beside the blocks.
+    /// That of lines is not, and is what inserts need that break them.
+    #[must_use]
+    pub const fn with_reserve(target: usize, most: usize) -> Self {
+        Self { target, most }
+    }
+
+    /// What a leaf with this `footprint` may take at most. It contains the `reserve`.
+    fn limit(&self, footprint: usize, reserve: usize) -> usize {
+        let small = reserve.min((footprint - reserve) / 16);
+        (self.target + small).min(self.most.max(self.target))
     }
 }
 
@@ -44,7 +43,8 @@ impl<const V: usize> EditScratch<V> {
     /// Whether the pieces take more than they are to fill.
     #[must_use]
     pub fn exceeds(&self, fill: &Fill) -> bool {
-        self.footprint() > fill.limit(self.reserve())
+        let footprint = self.footprint();
+        footprint > fill.limit(footprint, self.reserve())
     }
 
     fn reserve(&self) -> usize {
@@ -85,7 +85,8 @@ impl<const V: usize> EditScratch<V> {
             let out = self.arena.get_mut(self.used..).ok_or(Error::Full)?;
             let len = encode_block(&self.pending[..n], None, out)?;
             let footprint = dir_bytes::<V>() + len + n.div_ceil(8);
-            let limit = fill.limit(self.reserve() + n.div_ceil(8));
+            let reserve = self.reserve() + n.div_ceil(8);
+            let limit = fill.limit(base + footprint, reserve);
             fits = base + footprint <= limit;
             if fits {
                 break;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::key::TID_END;
-use crate::page::{PAGE_HEADER, SPECIAL};
+use crate::page::{LeafView, PAGE_HEADER, SPECIAL, leaf_capacity};
 use crate::sim::{Keys, Rng};
 
 /// Bytes of a leaf that are there whatever it holds: page header, special area,
@@ -98,4 +98,40 @@ fn entries_that_come_together_take_as_few_leaves() {
     let one_by_one = leaves_of::<2>(Keys::Gaps, Rows::Heap(226), Lanes::Noise, 1);
     let together = leaves_of::<2>(Keys::Gaps, Rows::Heap(226), Lanes::Noise, 1000);
     assert!(together * 10 <= one_by_one * 11 + 10);
+}
+
+/// Bytes that blocks and directory take of a leaf that was built, and those of the
+/// reserve, at most. The last leaf is left out.
+fn fullest(keys: Keys, rows: Rows, fillfactor: u32) -> (usize, usize) {
+    let entries: Vec<Pos<1>> = Source::new(keys, rows, 3).sorted(scaled(100_000));
+    let store = bulk_load(8192, fillfactor, Choice::Auto, &entries);
+    let mut most = (0, 0);
+    let mut block = 1;
+    loop {
+        let page = store.read(block).unwrap().unwrap();
+        let leaf = LeafView::<1>::read(&page, block).unwrap();
+        if leaf.high().is_none() {
+            return most;
+        }
+        most = most.max((leaf.used() - leaf.reserve(), leaf.reserve()));
+        block = leaf.header().right;
+    }
+}
+
+#[test]
+fn builds_fill_leaves_as_far_as_they_are_told() {
+    let capacity = leaf_capacity::<1>(8192);
+    for fillfactor in [10, 50, 90, 100] {
+        // A little more or less in each leaf; lengthening a line may add 32 bytes.
+        let spread = (100 - fillfactor).min(4);
+        let limit = capacity * (fillfactor + spread) as usize / 100 + 32;
+        let (blocks, reserve) = fullest(Keys::Serial, Rows::Heap(226), fillfactor);
+        assert!(blocks + reserve <= limit.min(capacity) + blocks / 16);
+        let (blocks, reserve) = fullest(Keys::Random, Rows::Scattered, fillfactor);
+        // The first block of a leaf is taken as it is.
+        assert!(blocks <= limit.clamp(capacity / 2, capacity));
+        assert!(blocks + reserve <= capacity);
+        // Room for half of a delta area is left where any is wanted.
+        assert!(fillfactor == 100 || blocks + reserve <= limit.max(capacity - 512));
+    }
 }
