@@ -42,6 +42,9 @@ fn same(column: &Column<'_>, values: &[u64]) {
         for value in values {
             let first = values.partition_point(|v| v < value);
             assert_eq!(column.lower_bound(0, values.len(), *value), first);
+            let behind = values.partition_point(|v| v <= value);
+            let range = column.equal_range(0, values.len(), *value, |_| ());
+            assert_eq!(range, Ok((first, behind)));
         }
     }
 }
@@ -73,6 +76,9 @@ fuzz_target!(|data: &[u8]| {
         column.decode(0, &mut [0; MAX_VALUES][..n.min(MAX_VALUES)]);
         for x in [0, column.get(n / 2), u64::MAX] {
             assert!(column.lower_bound(0, n, x) <= n);
+            let range = column.equal_range(0, n, x, |_| ());
+            let (first, behind) = range.unwrap_or_else(|at| (at, at));
+            assert!(first <= behind && behind <= n);
         }
     }
 });

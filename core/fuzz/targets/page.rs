@@ -215,6 +215,8 @@ impl<const V: usize> Bench<V> {
             let middle = view.pos(view.len() / 2);
             for target in [target, leaf.low(), middle, view.pos(view.len() - 1)] {
                 assert!(view.lower_bound(&target) <= view.len());
+                let (from, to) = view.equal_range(&target);
+                assert!(from <= to && to <= view.len());
             }
             // Damaged runs need not end where they begin.
             let agree = view.codecs().all(|codec| codec != Codec::Runs);

@@ -11,7 +11,7 @@
 //! constants and lines do not have. The head starts with a byte of tag (low nibble)
 //! and the form of the base (high nibble); each codec's module says what follows.
 //! The body follows its head, or stands elsewhere, so that the heads of several
-//! columns can share a cache line.
+//! columns can stand side by side.
 
 mod bits;
 mod column;

@@ -4,8 +4,8 @@
 //! deleted in place); a byte with the length of the heads; the heads: of the columns
 //! of the null rank and of each lane, the number of rows per heap page, of the column
 //! of row ordinals, and on inner pages of the column of children; and the bodies of
-//! these columns in the same order. Who looks up one entry finds all heads in one
-//! cache line.
+//! these columns in the same order. Who looks up one entry finds the heads side
+//! by side.
 //!
 //! A heap TID is stored as a *row ordinal* `block * K + offset - 1`, with K the
 //! largest offset that the block's TIDs have: rows that were inserted in key

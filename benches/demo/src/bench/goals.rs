@@ -28,8 +28,9 @@ struct Goal {
 }
 
 const KEYS: &[&str] = &[SERIAL, TIMESTAMPS, RANDOM];
-/// The order of the keys is that of the table. For keys at random PostgreSQL's own work
-/// on the table hides both indexes in ranges, so that parity is all that can be asked.
+/// The order of the keys is that of the table. Where it is not, what PostgreSQL itself
+/// does for each row of a long range, or for each page that is not in its buffers, is
+/// most of the time with either index: parity is what can be asked there.
 const IN_HEAP_ORDER: &[&str] = &[SERIAL, TIMESTAMPS];
 const WRITTEN: &[&str] = &[SERIAL, RANDOM];
 

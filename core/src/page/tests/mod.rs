@@ -38,8 +38,15 @@ fn contents<const V: usize>(page: &[u8]) -> Vec<Pos<V>> {
         assert_eq!(leaf.dir(index).unwrap().first, view.pos(0));
         assert!(view.live() > 0);
         for i in (0..view.len()).filter(|i| view.survives(*i)) {
-            assert_eq!(view.lower_bound(&view.pos(i)), i);
-            found.push(view.pos(i));
+            let pos = view.pos(i);
+            assert_eq!(view.lower_bound(&pos), i);
+            assert_eq!(view.tid(i), pos.tid);
+            let (from, to) = view.equal_range(&pos);
+            let same = |at: usize| view.pos(at).same_key(&pos);
+            assert!((from..to).contains(&i) && (from..to).all(same));
+            assert!(from == 0 || !same(from - 1));
+            assert!(to == view.len() || !same(to));
+            found.push(pos);
         }
     }
     assert!(found.is_sorted(), "blocks are out of order");

@@ -77,7 +77,11 @@ impl<const V: usize> LeafChecker<V> {
                 let count = view.decode(from, view.len(), &mut self.columns);
                 for i in 0..count {
                     let pos = self.columns.pos(i);
-                    if pos != view.pos(from + i) || view.lower_bound(&pos) != from + i {
+                    let (first, behind) = view.equal_range(&pos);
+                    if pos != view.pos(from + i)
+                        || view.lower_bound(&pos) != from + i
+                        || !(first..behind).contains(&(from + i))
+                    {
                         return Err(leaf.corrupt("an entry is not found where it is"));
                     }
                     if view.survives(from + i) {

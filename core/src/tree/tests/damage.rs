@@ -203,6 +203,10 @@ fn read_page<const V: usize>(page: &[u8], rng: &mut Rng) {
                 continue;
             };
             assert!(view.lower_bound(&target) <= view.len());
+            for target in [target, view.pos(view.len() / 2)] {
+                let (from, to) = view.equal_range(&target);
+                assert!(from <= to && to <= view.len());
+            }
             assert!(view.live() <= view.len());
             for i in 0..view.len().min(300) {
                 let pos = view.pos(i);
