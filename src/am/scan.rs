@@ -103,6 +103,27 @@ impl<const V: usize> OmenScan<V> {
         true
     }
 
+    /// As [`Self::step`] of most rows: forwards within a batch, behind a live row, of a
+    /// key that is an integer if the key is wanted. False, without a move: it is another.
+    #[inline]
+    fn step_on(&mut self, scan: &mut Descriptor) -> bool {
+        let Some(pos) = self.scan.ahead() else {
+            return false;
+        };
+        if scan.kill_prior_tuple {
+            return false;
+        }
+        if scan.xs_want_itup {
+            let Some(tuple) = self.tuple.form_integer(pos) else {
+                return false;
+            };
+            scan.xs_itup = tuple;
+        }
+        scan.xs_heaptid = pointer_of(pos.tid);
+        scan.xs_recheck = self.resolved.recheck;
+        self.scan.step(true).is_some()
+    }
+
     /// As `next`, if that needs nothing but the memory of the scan, and notes before
     /// if the row that it stands on is dead to everybody. Cannot fail. `None`: it needs
     /// more.
@@ -407,9 +428,28 @@ pub(super) unsafe extern "C-unwind" fn amrescan(
     }
 }
 
-/// `amgettuple`. Most rows are in memory: what has no guard costs least, and cannot
-/// raise an ERROR.
+/// `amgettuple`. Most rows are in memory, and take only what needs no frame: it would
+/// be set up for every row.
 pub(super) unsafe extern "C-unwind" fn amgettuple(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        if direction == pg_sys::ScanDirection::ForwardScanDirection
+            && !batch::is_any_waiting()
+            && let Some(Opened::One(opened)) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            && opened.step_on(&mut *scan)
+        {
+            return true;
+        }
+        row_in_memory(scan, direction)
+    }
+}
+
+/// What has no guard costs least after that, and cannot raise an ERROR.
+#[inline(never)]
+unsafe extern "C-unwind" fn row_in_memory(
     scan: pg_sys::IndexScanDesc,
     direction: pg_sys::ScanDirection::Type,
 ) -> bool {
@@ -428,7 +468,7 @@ pub(super) unsafe extern "C-unwind" fn amgettuple(
     }
 }
 
-/// What [`amgettuple`] cannot do, kept out of it: its frame would be set up for every row.
+/// What needs pages.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn next_row(

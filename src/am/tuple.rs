@@ -62,16 +62,21 @@ impl TupleBuffer {
         codec: &KeyCodec<V>,
         pos: &Pos<V>,
     ) -> pg_sys::IndexTuple {
-        if let Some(integer) = self.integer
-            && let Some(lane) = integer.lane(pos)
-        {
-            let size = self.put(&integer.bytes(lane));
-            return self.tuple(pos.tid, size);
+        match self.form_integer(pos) {
+            Some(tuple) => tuple,
+            None => self.form_other(codec, pos),
         }
-        self.form_other(codec, pos)
     }
 
-    /// As [`TupleBuffer::form`], of NULL and of values that are no integers.
+    /// As [`TupleBuffer::form`]; `None` for NULL and for values that are no integers.
+    #[inline]
+    pub fn form_integer<const V: usize>(&mut self, pos: &Pos<V>) -> Option<pg_sys::IndexTuple> {
+        let integer = self.integer?;
+        let lane = integer.lane(pos)?;
+        let size = self.put(&integer.bytes(lane));
+        Some(self.tuple(pos.tid, size))
+    }
+
     #[inline(never)]
     fn form_other<const V: usize>(
         &mut self,

@@ -17,7 +17,8 @@ use super::store::PAGE_SIZE;
 /// when they are used as here: releasing touches only locks and pins that the
 /// process has, and an LWLock is waited for without regard to interrupts
 /// (their ERRORs are for unknown modes, locks not held, and more than 200
-/// LWLocks).
+/// LWLocks). `amgettuple`, which has no guard either, relies on that when it lets go
+/// of a scan's last pin.
 mod direct {
     use pgrx::pg_sys;
     unsafe extern "C" {

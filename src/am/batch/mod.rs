@@ -92,6 +92,12 @@ pub(super) fn is_armed() -> bool {
     ARMED.get()
 }
 
+/// Whether any entry waits.
+#[inline]
+pub(super) fn is_any_waiting() -> bool {
+    ANY.get()
+}
+
 /// Whether a scan with this snapshot could find a row whose entry waits: one of a
 /// command before the snapshot's own. What the statement that goes on has inserted
 /// its own scans do not see.
