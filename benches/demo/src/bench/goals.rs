@@ -28,10 +28,6 @@ struct Goal {
 }
 
 const KEYS: &[&str] = &[SERIAL, TIMESTAMPS, RANDOM];
-/// The order of the keys is that of the table. Where it is not, what PostgreSQL itself
-/// does for each row of a long range, or for each page that is not in its buffers, is
-/// most of the time with either index: parity is what can be asked there.
-const IN_HEAP_ORDER: &[&str] = &[SERIAL, TIMESTAMPS];
 const WRITTEN: &[&str] = &[SERIAL, RANDOM];
 
 const fn ratio(
@@ -82,30 +78,17 @@ const GOALS: &[Goal] = &[
     ),
     ratio(
         "long range, index-only",
-        IN_HEAP_ORDER,
+        KEYS,
         &["long range, index-only"],
         1.5,
         1.7,
     ),
     ratio(
         "long range, with heap",
-        IN_HEAP_ORDER,
+        KEYS,
         &["long range, with heap"],
         1.1,
         1.25,
-    ),
-    ratio(
-        "ranges and bitmaps, random keys",
-        &[RANDOM],
-        &[
-            "short range, with heap",
-            "short range, bitmap",
-            "long range, index-only",
-            "long range, with heap",
-            "long range, bitmap",
-        ],
-        1.0,
-        1.2,
     ),
     ratio(
         "short range, index-only",
@@ -116,7 +99,7 @@ const GOALS: &[Goal] = &[
     ),
     ratio(
         "bitmap",
-        IN_HEAP_ORDER,
+        KEYS,
         &["short range, bitmap", "long range, bitmap"],
         1.2,
         1.6,
@@ -148,18 +131,11 @@ const GOALS: &[Goal] = &[
         1.5,
     ),
     ratio(
-        "probe, index far over shared_buffers, serial keys",
-        &[SERIAL],
+        "probe, index far over shared_buffers",
+        WRITTEN,
         &["random probe, index-only, small buffers"],
         2.0,
         5.0,
-    ),
-    ratio(
-        "probe, index far over shared_buffers, random keys",
-        &[RANDOM],
-        &["random probe, index-only, small buffers"],
-        1.0,
-        2.0,
     ),
     ratio(
         "pgbench lookups, 1 to 8 clients",
