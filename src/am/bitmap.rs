@@ -32,20 +32,14 @@ impl Bitmap {
     }
 
     /// Adds TIDs; with `recheck`, the conditions are evaluated again for them.
-    pub fn add(&mut self, tids: impl Iterator<Item = Tid>, recheck: bool) {
+    pub fn add(&mut self, tids: &[Tid], recheck: bool) {
         let mut chunk = [const { MaybeUninit::<pg_sys::ItemPointerData>::uninit() }; CHUNK];
-        let mut filled = 0;
-        for tid in tids {
-            if filled == CHUNK {
-                self.flush(&mut chunk, filled, recheck);
-                filled = 0;
+        for tids in tids.chunks(CHUNK) {
+            for (slot, tid) in chunk.iter_mut().zip(tids) {
+                slot.write(pointer_of(*tid));
             }
-            if let Some(slot) = chunk.get_mut(filled) {
-                slot.write(pointer_of(tid));
-                filled += 1;
-            }
+            self.flush(&mut chunk, tids.len(), recheck);
         }
-        self.flush(&mut chunk, filled, recheck);
     }
 
     fn flush(

@@ -16,7 +16,7 @@ use super::bitmap::Bitmap;
 use super::kill;
 use super::parallel::Participant;
 use super::state::{IndexState, key_type, state_of};
-use super::tuple::{TupleBuffer, pointer_of};
+use super::tuple::{BatchTuples, TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, abandon, in_index};
 use crate::types::ScanIntervals;
 
@@ -56,12 +56,15 @@ struct OmenScan<const V: usize> {
     /// the row meanwhile: the snapshot alone does not protect it.
     keep_pin: bool,
     tuple: TupleBuffer,
+    /// Of the batch in hand, from its first entry on; empty if not formed.
+    tuples: BatchTuples,
 }
 
 impl<const V: usize> OmenScan<V> {
     fn new(state: Rc<IndexState<V>>) -> Self {
         Self {
             tuple: TupleBuffer::new(&state.codec),
+            tuples: BatchTuples::default(),
             state,
             scan: Scan::new(),
             resolved: ScanIntervals::default(),
@@ -103,25 +106,22 @@ impl<const V: usize> OmenScan<V> {
         true
     }
 
-    /// As [`Self::step`] of most rows: forwards within a batch, behind a live row, of a
-    /// key that is an integer if the key is wanted. False, without a move: it is another.
+    /// As [`Self::step`] of most rows: forwards to a row whose tuple is formed, behind a
+    /// live one. False, without a move: it is another.
     #[inline]
     fn step_on(&mut self, scan: &mut Descriptor) -> bool {
-        let Some(pos) = self.scan.ahead() else {
+        let Some(tuple) = self.tuples.get(self.scan.ahead()) else {
             return false;
         };
         if scan.kill_prior_tuple {
             return false;
         }
-        if scan.xs_want_itup {
-            let Some(tuple) = self.tuple.form_integer(pos) else {
-                return false;
-            };
-            scan.xs_itup = tuple;
-        }
-        scan.xs_heaptid = pointer_of(pos.tid);
+        // Who does not want the tuple does not look at it.
+        scan.xs_itup = tuple.as_index_tuple();
+        scan.xs_heaptid = tuple.tid();
         scan.xs_recheck = self.resolved.recheck;
-        self.scan.step(true).is_some()
+        self.scan.step_ahead();
+        true
     }
 
     /// As `next`, if that needs nothing but the memory of the scan, and notes before
@@ -133,11 +133,19 @@ impl<const V: usize> OmenScan<V> {
             self.scan.kill();
         }
         if let Some(pos) = self.scan.step(forward) {
+            // The first step in a batch is not the last, mostly.
+            let batch = self.scan.batch();
+            if forward && self.tuples.is_empty() && self.scan.ahead() < batch.len() {
+                self.tuples.form(self.tuple.integer, batch);
+            }
             return Some(self.put(scan, &pos));
         }
         // What a process has claimed of a parallel scan is not all.
         let alone = scan.parallel_scan.is_null();
         let ended = forward && alone && self.scan.end(&self.resolved.intervals);
+        if ended {
+            self.tuples.clear();
+        }
         ended.then_some(false)
     }
 
@@ -149,6 +157,7 @@ impl<const V: usize> OmenScan<V> {
         part: Option<&Participant<V>>,
         forward: bool,
     ) -> Result<Option<Pos<V>>> {
+        self.tuples.clear();
         let tree = Tree::new(store, &self.state.router);
         let intervals = &self.resolved.intervals;
         match part {
@@ -163,6 +172,7 @@ impl<const V: usize> OmenScan<V> {
 impl<const V: usize> AnyScan for OmenScan<V> {
     unsafe fn rescan(&mut self, scan: &mut Descriptor) {
         self.scan.restart();
+        self.tuples.clear();
         self.mark = None;
         self.started = false;
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
@@ -217,12 +227,15 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         let recheck = self.resolved.recheck;
         let mut add_all = || -> Result<()> {
             // One process makes the bitmap.
-            while self.advance(&store, None, true)?.is_some() {
-                bitmap.add(self.scan.rest().iter().map(|pos| pos.tid), recheck);
-                self.scan.skip_rest();
+            let tree = Tree::new(&store, &state.router);
+            loop {
+                let tids = self.scan.next_tids(&tree, &self.resolved.intervals)?;
+                if tids.is_empty() {
+                    break;
+                }
+                bitmap.add(tids, recheck);
                 store.breathe()?;
             }
-            self.scan.unpin();
             state.warn_of_damage(&store)
         };
         let added = add_all();
@@ -261,6 +274,7 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
         let tree = Tree::new(&store, &state.router);
+        self.tuples.clear();
         let restored = self
             .scan
             .restore(&tree, &self.resolved.intervals, &mark, self.keep_pin);

@@ -1,6 +1,7 @@
 //! Heap TIDs and index tuples as PostgreSQL has them.
 
 use omen_core::key::{Pos, Tid};
+use omen_core::tree::Batch;
 use pgrx::pg_sys;
 
 use crate::types::{Integer, KeyCodec, KeyType};
@@ -34,6 +35,81 @@ const MAX_SIZE: usize = DATA + 16;
 
 const _: () = assert!(HEADER == DATA);
 
+/// An index tuple of an integer that is not NULL.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub(super) struct IntegerTuple {
+    header: pg_sys::IndexTupleData,
+    value: [u8; 8],
+}
+
+const _: () = assert!(size_of::<IntegerTuple>() == DATA + 8);
+
+impl IntegerTuple {
+    #[inline]
+    pub fn tid(&self) -> pg_sys::ItemPointerData {
+        self.header.t_tid
+    }
+
+    /// The tuple as a callback hands it out. It is only read.
+    #[inline]
+    pub fn as_index_tuple(&self) -> pg_sys::IndexTuple {
+        (&raw const self.header).cast_mut()
+    }
+}
+
+/// The index tuples of a batch, formed at once: a scan of many rows has little to do
+/// for each of them.
+#[derive(Debug, Default)]
+pub(super) struct BatchTuples {
+    tuples: Vec<IntegerTuple>,
+}
+
+impl BatchTuples {
+    /// The tuple of the entry at `i` of the batch, if the batch's have been formed.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&IntegerTuple> {
+        self.tuples.get(i)
+    }
+
+    /// Whether no tuples have been formed.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.tuples.is_empty()
+    }
+
+    /// To be called whenever there is another batch.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.tuples.clear();
+    }
+
+    /// Forms the tuples of a batch, unless some key is no integer or NULL, or memory
+    /// is short.
+    #[inline(never)]
+    pub fn form<const V: usize>(&mut self, integer: Option<Integer>, batch: &Batch<V>) {
+        self.tuples.clear();
+        // Ranks ascend.
+        let ranks = batch.ranks();
+        let (Some(integer), Some(first), Some(last)) = (integer, ranks.first(), ranks.last())
+        else {
+            return;
+        };
+        let is_null = [first, last].iter().any(|rank| !integer.has_rank(**rank));
+        if is_null || self.tuples.try_reserve(batch.len()).is_err() {
+            return;
+        }
+        let rows = batch.tids().iter().zip(batch.vals(0));
+        self.tuples.extend(rows.map(|(tid, lane)| IntegerTuple {
+            header: pg_sys::IndexTupleData {
+                t_tid: pointer_of(*tid),
+                t_info: size_of::<IntegerTuple>() as u16,
+            },
+            value: integer.bytes(*lane),
+        }));
+    }
+}
+
 /// An index tuple of one column, in memory of its own: index-only scans return
 /// every row through the same one.
 #[derive(Debug)]
@@ -43,7 +119,7 @@ pub(super) struct TupleBuffer {
     /// What a uuid's datum points to.
     uuid: [u8; 16],
     /// How integers are made, the most common keys; `None` for the other types.
-    integer: Option<Integer>,
+    pub integer: Option<Integer>,
 }
 
 impl TupleBuffer {
@@ -62,19 +138,14 @@ impl TupleBuffer {
         codec: &KeyCodec<V>,
         pos: &Pos<V>,
     ) -> pg_sys::IndexTuple {
-        match self.form_integer(pos) {
-            Some(tuple) => tuple,
-            None => self.form_other(codec, pos),
+        let lane = self.integer.and_then(|integer| integer.lane(pos));
+        match (self.integer, lane) {
+            (Some(integer), Some(lane)) => {
+                let size = self.put(&integer.bytes(lane));
+                self.tuple(pos.tid, size)
+            }
+            _ => self.form_other(codec, pos),
         }
-    }
-
-    /// As [`TupleBuffer::form`]; `None` for NULL and for values that are no integers.
-    #[inline]
-    pub fn form_integer<const V: usize>(&mut self, pos: &Pos<V>) -> Option<pg_sys::IndexTuple> {
-        let integer = self.integer?;
-        let lane = integer.lane(pos)?;
-        let size = self.put(&integer.bytes(lane));
-        Some(self.tuple(pos.tid, size))
     }
 
     #[inline(never)]

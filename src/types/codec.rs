@@ -118,7 +118,13 @@ impl Integer {
     #[inline]
     pub fn lane<const V: usize>(self, pos: &Pos<V>) -> Option<u64> {
         let lane = pos.vals.first().copied();
-        lane.filter(|_| pos.rank == self.rank)
+        lane.filter(|_| self.has_rank(pos.rank))
+    }
+
+    /// Whether positions of this rank are not NULL.
+    #[inline]
+    pub fn has_rank(self, rank: u64) -> bool {
+        rank == self.rank
     }
 
     /// The value as it stands in a tuple, with zeros behind it if it is narrower.

@@ -289,6 +289,27 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// The value of all positions, if it is one for certain.
+    #[must_use]
+    #[inline]
+    pub fn constant(&self) -> Option<u64> {
+        match &self.form {
+            Form::Fit(fit) => fit.constant(),
+            _ => None,
+        }
+    }
+
+    /// The value at position `i`, if each position after it has the next number for
+    /// certain, modulo 2^64.
+    #[must_use]
+    #[inline]
+    pub fn consecutive(&self, i: usize) -> Option<u64> {
+        match &self.form {
+            Form::Fit(fit) if fit.is_consecutive() => Some(fit.get(i)),
+            _ => None,
+        }
+    }
+
     /// The values at `from..from + out.len()`: much cheaper than [`Self::get`]
     /// for each of them.
     pub fn decode(&self, from: usize, out: &mut [u64]) {

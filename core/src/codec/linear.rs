@@ -218,6 +218,12 @@ impl Fit<'_> {
         (self.line.slope == 0 && self.width == 0).then_some(self.base)
     }
 
+    /// Whether each value is its predecessor's successor for certain.
+    #[inline]
+    pub(super) fn is_consecutive(&self) -> bool {
+        self.line.slope == 1 && self.line.shift == 0 && self.width == 0
+    }
+
     #[inline]
     pub(super) fn get(&self, i: usize) -> u64 {
         self.base

@@ -69,10 +69,13 @@ impl<const V: usize> Entries<V> {
         }
     }
 
-    /// The first `count` entries, as the last decode left them.
-    pub(crate) fn entries(&self, count: usize) -> impl ExactSizeIterator<Item = Pos<V>> {
-        (0..count.min(MAX_VALUES)).map(|i| self.pos(i))
-    }
+}
+
+/// Where entries are decoded to: columns of the same length.
+pub(crate) struct Columns<'a, const V: usize> {
+    pub(crate) ranks: &'a mut [u64],
+    pub(crate) vals: [&'a mut [u64]; V],
+    pub(crate) tids: &'a mut [u64],
 }
 
 /// Splits a row ordinal into block and offset without a division: exact for
@@ -108,6 +111,28 @@ impl Rows {
             }
         };
         tid & (TID_END - 1)
+    }
+
+    /// The TIDs of consecutive ordinals from `first` on, page by page.
+    fn run(self, first: u64, tids: &mut [Tid]) {
+        let last = first.saturating_add(tids.len() as u64);
+        if self.k == 0 || last >= self.k << 32 {
+            for (tid, ordinal) in tids.iter_mut().zip(first..) {
+                *tid = self.tid(ordinal);
+            }
+            return;
+        }
+        let mut at = self.tid(first);
+        let mut rest = tids;
+        while !rest.is_empty() {
+            let left = (self.k + 1).saturating_sub(at & 0xffff).max(1);
+            let (page, more) = rest.split_at_mut(rest.len().min(left as usize));
+            for (tid, row) in page.iter_mut().zip(at..) {
+                *tid = row;
+            }
+            at = ((at >> 16) + 1) << 16 | 1;
+            rest = more;
+        }
     }
 
     /// The least ordinal whose TID is at or above `tid`, which need not be one
@@ -402,29 +427,45 @@ impl<'a, const V: usize> BlockView<'a, V> {
     pub fn decode(&self, from: usize, to: usize, out: &mut Entries<V>) -> usize {
         let to = to.min(self.n).min(from + MAX_VALUES);
         let count = to.saturating_sub(from);
-        let at = from + self.skip;
-        self.rank.decode(at, &mut out.ranks[..count]);
-        for rank in &mut out.ranks[..count] {
-            *rank &= 0xffff;
-        }
-        for (column, vals) in self.vals.iter().zip(&mut out.vals) {
-            column.decode(at, &mut vals[..count]);
-        }
-        let tids = &mut out.tids[..count];
-        self.tids.decode(at, tids);
-        match self.rows.k {
-            0 => {
-                for tid in tids {
-                    *tid &= TID_END - 1;
-                }
-            }
-            _ => {
-                for tid in tids {
-                    *tid = self.rows.tid(*tid);
-                }
-            }
-        }
+        let columns = Columns {
+            ranks: &mut out.ranks[..count],
+            vals: out.vals.each_mut().map(|vals| &mut vals[..count]),
+            tids: &mut out.tids[..count],
+        };
+        self.decode_into(from, columns);
         count
+    }
+
+    /// Decodes the positions from `from` on, dead ones included, as many as `out` has
+    /// room for.
+    pub(crate) fn decode_into(&self, from: usize, out: Columns<'_, V>) {
+        let at = from + self.skip;
+        match self.rank.constant() {
+            Some(rank) => out.ranks.fill(rank & 0xffff),
+            None => {
+                self.rank.decode(at, out.ranks);
+                out.ranks.iter_mut().for_each(|rank| *rank &= 0xffff);
+            }
+        }
+        for (column, vals) in self.vals.iter().zip(out.vals) {
+            column.decode(at, vals);
+        }
+        self.decode_tids(from, out.tids);
+    }
+
+    /// Decodes the TIDs at the positions from `from` on, of dead entries too, as many
+    /// as `out` has room for.
+    pub(crate) fn decode_tids(&self, from: usize, out: &mut [Tid]) {
+        let at = from + self.skip;
+        if let Some(first) = self.tids.consecutive(at) {
+            self.rows.run(first, out);
+            return;
+        }
+        self.tids.decode(at, out);
+        match self.rows.k {
+            0 => out.iter_mut().for_each(|tid| *tid &= TID_END - 1),
+            _ => out.iter_mut().for_each(|tid| *tid = self.rows.tid(*tid)),
+        }
     }
 
     /// The first position in `0..=len()` whose entry, dead or not, is at or

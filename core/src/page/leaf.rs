@@ -49,10 +49,13 @@ pub const fn leaf_capacity<const V: usize>(page_size: usize) -> usize {
     page_size - SPECIAL - dir_at::<V>()
 }
 
+/// Entries that any delta area has at most.
+pub(crate) const MAX_DELTA: usize = 64;
+
 /// The most entries of a delta area: lookups scan it from end to end.
 #[must_use]
 pub fn delta_capacity(page_size: usize) -> usize {
-    (page_size / 128).clamp(4, 64)
+    (page_size / 128).clamp(4, MAX_DELTA)
 }
 
 /// The directory's record of a block.

@@ -17,6 +17,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use block::Columns;
 pub use block::{BlockView, Entries, encode_block, max_block_entries};
 pub use bytes::{read_pos, write_pos};
 pub use edit::{EditScratch, Fill, Piece, write_pieces};
@@ -26,6 +27,7 @@ pub use header::{
     header, is_zero, set_flags, set_left, set_right,
 };
 pub use inner::{Child, InnerView, inner_capacity, write_inner};
+pub(crate) use leaf::MAX_DELTA;
 pub use leaf::{
     DeltaAppend, DirEntry, LeafFrame, LeafView, append_delta, delta_capacity, init_leaf,
     leaf_capacity, set_high,

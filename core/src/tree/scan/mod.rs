@@ -10,14 +10,15 @@ mod batch;
 mod killed;
 mod shared;
 
+pub use batch::Batch;
 pub use shared::{Reached, Turns};
 
 use super::Tree;
 use super::descend::{Arrival, Promise, Target, arrive, fences};
 use super::interval::{Interval, earlier};
-use crate::error::{Error, Result};
-use crate::key::{Block, INVALID_BLOCK, Pos};
-use crate::page::{self, Entries, Header, LeafView, delta_capacity};
+use crate::error::Result;
+use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
+use crate::page::{self, Header, LeafView, delta_capacity};
 use crate::planted;
 use crate::store::{PageGuard, PageStore};
 use killed::Killed;
@@ -25,6 +26,9 @@ use killed::Killed;
 /// Entries of the first batch of a scan: what a point lookup or an ordered
 /// query with a small limit needs.
 const FIRST_BATCH: usize = 32;
+/// Entries of the first batch between two bounds: what lies between them is wanted,
+/// most likely.
+const FIRST_BETWEEN: usize = 128;
 /// Entries of a batch at most.
 const MAX_BATCH: usize = 1024;
 
@@ -48,18 +52,19 @@ struct Page<const V: usize> {
 
 /// A scan. `P` is the store's pin.
 pub struct Scan<P, const V: usize> {
-    batch: Vec<Pos<V>>,
+    batch: Batch<V>,
     /// Index of the current entry: -1 before the batch, its length behind it.
     at: isize,
     interval: usize,
     covered: Option<Interval<V>>,
     page: Option<Page<V>>,
     pin: Option<P>,
+    /// Only TIDs are wanted: the keys of the batch have no meaning, nor has its order.
+    tids_only: bool,
     want: usize,
     serial: u64,
     /// The scan has run past its last entry, in this direction (forwards?).
     ended: Option<bool>,
-    columns: Box<Entries<V>>,
     /// What this process has claimed of a scan that is shared, ascending.
     claim: Vec<Interval<V>>,
     killed: Killed<V>,
@@ -76,16 +81,16 @@ impl<P, const V: usize> Scan<P, V> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            batch: Vec::new(),
+            batch: Batch::EMPTY,
             at: -1,
             interval: 0,
             covered: None,
             page: None,
             pin: None,
+            tids_only: false,
             want: FIRST_BATCH,
             serial: 0,
             ended: None,
-            columns: Box::default(),
             claim: Vec::new(),
             killed: Killed::NONE,
         }
@@ -100,6 +105,7 @@ impl<P, const V: usize> Scan<P, V> {
         self.covered = None;
         self.pin = None;
         self.ended = None;
+        self.tids_only = false;
         self.want = FIRST_BATCH;
         self.serial += 1;
         self.claim.clear();
@@ -121,22 +127,13 @@ impl<P, const V: usize> Scan<P, V> {
         usize::try_from(self.at)
             .ok()
             .and_then(|at| self.batch.get(at))
-            .copied()
     }
 
-    /// Entries of the batch in hand from the current one on, in scan order
-    /// forwards.
+    /// The batch in hand: entries in scan order forwards, among them the current one.
+    #[inline]
     #[must_use]
-    pub fn rest(&self) -> &[Pos<V>] {
-        usize::try_from(self.at)
-            .ok()
-            .and_then(|at| self.batch.get(at..))
-            .unwrap_or(&[])
-    }
-
-    /// Skips to the end of the batch in hand (after [`Scan::rest`] was taken).
-    pub fn skip_rest(&mut self) {
-        self.at = self.batch.len().cast_signed() - 1;
+    pub fn batch(&self) -> &Batch<V> {
+        &self.batch
     }
 
     /// Remembers the place of the current entry.
@@ -171,21 +168,46 @@ impl<P, const V: usize> Scan<P, V> {
         self.next_batch(tree, intervals, forward, keep_pin)
     }
 
+    /// The heap TIDs of some more entries of `intervals`, in any order, until there are
+    /// none: for who wants all of them, and no keys. Such a scan does nothing else until
+    /// it starts over.
+    ///
+    /// # Errors
+    /// As [`Scan::next`].
+    pub fn next_tids<S: PageStore<Pin = P>>(
+        &mut self,
+        tree: &Tree<'_, S, V>,
+        intervals: &[Interval<V>],
+    ) -> Result<&[Tid]> {
+        self.tids_only = true;
+        self.want = MAX_BATCH;
+        self.next_batch(tree, intervals, true, false)?;
+        Ok(self.batch.tids())
+    }
+
     /// Moves to the next entry of the batch in hand; `None`, without a move: it
     /// ends here, and [`Scan::next`] knows more.
     #[inline]
     pub fn step(&mut self, forward: bool) -> Option<Pos<V>> {
         let to = if forward { self.at + 1 } else { self.at - 1 };
-        let pos = *self.batch.get(usize::try_from(to).ok()?)?;
+        let pos = self.batch.get(usize::try_from(to).ok()?)?;
         self.at = to;
         Some(pos)
     }
 
-    /// The entry that [`Scan::step`] forwards would move to.
+    /// The place in the batch in hand of the entry that a step forwards would move to,
+    /// or the batch's length.
     #[inline]
     #[must_use]
-    pub fn ahead(&self) -> Option<&Pos<V>> {
-        self.batch.get(usize::try_from(self.at + 1).ok()?)
+    pub fn ahead(&self) -> usize {
+        (self.at + 1).cast_unsigned()
+    }
+
+    /// As [`Scan::step`] forwards, for who has looked [`Scan::ahead`] and found an entry.
+    #[inline]
+    pub fn step_ahead(&mut self) {
+        debug_assert!(self.ahead() < self.batch.len(), "a step out of the batch");
+        self.at += 1;
     }
 
     /// Ends a scan forwards that has taken the last step, where that is certain
@@ -315,7 +337,7 @@ impl<P, const V: usize> Scan<P, V> {
         };
         self.fetch(tree, Interval { lo, hi }, true, keep_pin)?;
         // The marked entry may be gone; then the place is in front of the next.
-        self.at = if self.batch.first() == Some(&entry) {
+        self.at = if self.batch.get(0) == Some(entry) {
             0
         } else {
             -1
@@ -332,13 +354,13 @@ impl<P, const V: usize> Scan<P, V> {
         forward: bool,
         keep_pin: bool,
     ) -> Result<()> {
+        let is_key = wanted.hi == Some(wanted.lo.key_end());
+        if self.want == FIRST_BATCH && wanted.hi.is_some() && wanted.lo != Pos::MIN && !is_key {
+            self.want = FIRST_BETWEEN;
+        }
         let room = self.want + delta_capacity(tree.store().page_size());
         self.batch.clear();
-        self.batch
-            .try_reserve(room)
-            .map_err(|_| Error::OutOfMemory {
-                bytes: room * size_of::<Pos<V>>(),
-            })?;
+        self.batch.reserve(room)?;
         self.pin = None;
         self.serial += 1;
         if wanted.hi.is_some_and(|hi| hi <= wanted.lo) {
