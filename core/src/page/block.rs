@@ -68,7 +68,6 @@ impl<const V: usize> Entries<V> {
             tid: self.tids[i],
         }
     }
-
 }
 
 /// Where entries are decoded to: columns of the same length.

@@ -15,8 +15,8 @@ pub const READ_GROUP: &str = "clients";
 pub const INSERT_GROUP: &str = "rows";
 
 const CLIENTS: [usize; 3] = [1, 4, 8];
-const SECONDS: u64 = 3;
-const QUICK_SECONDS: u64 = 1;
+/// Of one repetition.
+const SECONDS: u64 = 1;
 /// Transactions of each client where time does not matter.
 const CHECK_TRANSACTIONS: u64 = 20;
 
@@ -37,7 +37,7 @@ pub fn lookups(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
         format!("\\set k random(1, {rows})\nSELECT payload FROM {table} WHERE k = :k;\n")
     };
     for clients in CLIENTS {
-        let rates = lab.repeat(&methods, |lab, _, method| {
+        let rates = lab.repeat_often(&methods, |lab, _, method| {
             rate(lab, &script(method), clients)
         })?;
         let subject = Subject {
@@ -79,7 +79,8 @@ pub fn inserts(lab: &mut Lab, set: &DataSet) -> Result<()> {
         }
     };
     for clients in CLIENTS {
-        let rates = lab.repeat(&BOTH, |lab, _, method| rate(lab, &script(method), clients))?;
+        let rates =
+            lab.repeat_often(&BOTH, |lab, _, method| rate(lab, &script(method), clients))?;
         let equal = lab.indexes_whole()?;
         let subject = Subject {
             group: INSERT_GROUP,
@@ -109,12 +110,7 @@ fn rate(lab: &mut Lab, script: &str, clients: usize) -> Result<f64> {
     if lab.scale.check {
         pgbench.arg(format!("--transactions={CHECK_TRANSACTIONS}"));
     } else {
-        let seconds = if lab.scale.quick {
-            QUICK_SECONDS
-        } else {
-            SECONDS
-        };
-        pgbench.arg(format!("--time={seconds}"));
+        pgbench.arg(format!("--time={SECONDS}"));
     }
     let output = pgbench
         .arg("postgres")

@@ -288,6 +288,13 @@ enum Verdict {
     Aim,
 }
 
+/// What is held against a goal's bounds, and of what.
+struct Measured<'a> {
+    value: f64,
+    data_set: &'a str,
+    workload: &'a str,
+}
+
 impl Goal {
     fn verdict(&self, value: f64) -> Verdict {
         let reaches = |bound: f64| match self.of {
@@ -301,8 +308,8 @@ impl Goal {
         }
     }
 
-    /// What was measured of each workload of the goal: value, and where.
-    fn measured(&self, results: &[Measurement], candidate: &str) -> Vec<(f64, String)> {
+    /// What was measured of each workload of the goal.
+    fn measured<'a>(&self, results: &'a [Measurement], candidate: &str) -> Vec<Measured<'a>> {
         let of = |like: &Measurement, method: &str| {
             results
                 .iter()
@@ -326,18 +333,22 @@ impl Goal {
                     Of::Value => result.value,
                     Of::Beyond => result.value - of(result, "btree")?,
                 };
-                Some((value, format!("{}: {}", result.data_set, result.workload)))
+                Some(Measured {
+                    value,
+                    data_set: &result.data_set,
+                    workload: &result.workload,
+                })
             })
             .collect()
     }
 
     /// The worst of `measured`.
-    fn worst<'a>(&self, measured: &'a [(f64, String)]) -> Option<&'a (f64, String)> {
-        let worse = |a: &&(f64, String), b: &&(f64, String)| match self.of {
-            Of::Ratio => a.0.total_cmp(&b.0),
-            Of::Value | Of::Beyond => b.0.total_cmp(&a.0),
+    fn worst<'a, 'b>(&self, measured: &[&'b Measured<'a>]) -> Option<&'b Measured<'a>> {
+        let worse = |a: &&&Measured<'_>, b: &&&Measured<'_>| match self.of {
+            Of::Ratio => a.value.total_cmp(&b.value),
+            Of::Value | Of::Beyond => b.value.total_cmp(&a.value),
         };
-        measured.iter().min_by(worse)
+        measured.iter().min_by(worse).copied()
     }
 }
 
@@ -354,9 +365,9 @@ pub fn without_results(results: &[Measurement], candidate: &str) -> Vec<&'static
         .collect()
 }
 
-/// The goals, each with the worst of the workloads that it is for.
+/// The goals, for each data set with the worst of the workloads that they are for.
 pub fn table(results: &[Measurement], candidate: &str) -> String {
-    let mut table = new_table(&["goal", "must", "aim", "measured", "", "where it is worst"]);
+    let mut table = new_table(&["goal", "data", "must", "aim", "measured", "", "workload"]);
     for goal in GOALS {
         let sign = match goal.of {
             Of::Ratio => "at least",
@@ -364,34 +375,48 @@ pub fn table(results: &[Measurement], candidate: &str) -> String {
         };
         let bound = |bound: f64| format!("{sign} {bound:.2}");
         let measured = goal.measured(results, candidate);
-        let (value, holds, place) = match goal.worst(&measured) {
-            None => ("-".into(), "not measured", String::new()),
-            Some((value, place)) => {
-                let holds = match goal.verdict(*value) {
-                    Verdict::Missed => "MISSED",
-                    Verdict::Must => "must holds",
-                    Verdict::Aim => "aim holds",
-                };
-                let alone = measured.len() == 1;
-                let place = if alone { String::new() } else { place.clone() };
-                (format!("{value:.2}"), holds, place)
-            }
-        };
-        table.add_row([
-            left(goal.name),
-            left(&bound(goal.must)),
-            left(&bound(goal.aim)),
-            right(&value),
-            left(holds),
-            left(&place),
-        ]);
+        for data_set in goal.data_sets {
+            let here: Vec<_> = measured
+                .iter()
+                .filter(|measured| measured.data_set == *data_set)
+                .collect();
+            let (value, holds, workload) = match goal.worst(&here) {
+                None => ("-".into(), "not measured", ""),
+                Some(Measured {
+                    value, workload, ..
+                }) => {
+                    let holds = match goal.verdict(*value) {
+                        Verdict::Missed => "MISSED",
+                        Verdict::Must => "must holds",
+                        Verdict::Aim => "aim holds",
+                    };
+                    let alone = here.len() == 1;
+                    (
+                        format!("{value:.2}"),
+                        holds,
+                        if alone { "" } else { workload },
+                    )
+                }
+            };
+            table.add_row([
+                left(goal.name),
+                left(data_set),
+                left(&bound(goal.must)),
+                left(&bound(goal.aim)),
+                right(&value),
+                left(holds),
+                left(workload),
+            ]);
+        }
     }
     table.to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GOALS, Goal, Of, SERIAL, Verdict, ratio, without_results};
+    use super::{
+        GOALS, Goal, Measured, Of, RANDOM, SERIAL, Verdict, ratio, table, without_results,
+    };
     use crate::bench::results::tests::measured;
 
     #[test]
@@ -408,7 +433,7 @@ mod tests {
         for (of, value) in [(Of::Ratio, 3.0), (Of::Value, 2.0), (Of::Beyond, -4.0)] {
             let measured = goal(of).measured(&results, "omen");
             assert_eq!(measured.len(), 1);
-            assert_eq!(measured[0].0, value);
+            assert_eq!(measured[0].value, value);
         }
         assert_eq!(without_results(&results, "omen").len(), GOALS.len());
     }
@@ -430,14 +455,41 @@ mod tests {
 
     #[test]
     fn the_worst_is_the_least_ratio_or_the_greatest_value() {
-        let measured = [(1.0, "a".to_owned()), (3.0, "b".to_owned())];
+        let of = |value, workload| Measured {
+            value,
+            data_set: "",
+            workload,
+        };
+        let measured = [&of(1.0, "a"), &of(3.0, "b")];
         let goal = ratio("", &[SERIAL], &[], 1.0, 1.0);
-        assert_eq!(goal.worst(&measured).unwrap().1, "a");
+        assert_eq!(goal.worst(&measured).unwrap().workload, "a");
         let goal = Goal {
             of: Of::Beyond,
             ..goal
         };
-        assert_eq!(goal.worst(&measured).unwrap().1, "b");
+        assert_eq!(goal.worst(&measured).unwrap().workload, "b");
         assert!(goal.worst(&[]).is_none());
+    }
+
+    #[test]
+    fn each_data_set_has_a_line_of_its_own() {
+        let results = [
+            measured(SERIAL, "long range, index-only", "btree", 6.0, Some(1.0)),
+            measured(SERIAL, "long range, index-only", "omen", 3.0, Some(2.0)),
+            measured(RANDOM, "long range, index-only", "btree", 6.0, Some(1.0)),
+            measured(RANDOM, "long range, index-only", "omen", 5.0, Some(1.2)),
+        ];
+        let table = table(&results, "omen");
+        let verdicts: Vec<&str> = table
+            .lines()
+            .filter(|line| line.contains("long range, index-only"))
+            .map(|line| {
+                ["aim holds", "MISSED", "not measured"]
+                    .into_iter()
+                    .find(|verdict| line.contains(verdict))
+                    .unwrap()
+            })
+            .collect();
+        assert_eq!(verdicts, ["aim holds", "not measured", "MISSED"]);
     }
 }

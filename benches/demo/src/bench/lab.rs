@@ -15,6 +15,11 @@ use crate::progress::stage;
 /// The table that data sets are generated into.
 pub const BASE: &str = "base";
 
+/// Seconds that short measurements are repeated for, all methods together.
+const LEAST_SECONDS: f64 = 2.0;
+/// Times as many repetitions of short measurements at most.
+const MORE: usize = 3;
+
 /// How much is done.
 #[derive(Clone, Copy)]
 pub struct Scale {
@@ -36,6 +41,18 @@ impl Scale {
             Self { quick: true, .. } => usually / 4,
             _ => usually,
         }
+    }
+
+    /// Repetitions to add to `repetitions` that took `seconds` for each method: short
+    /// ones are many, so that what disturbs a few does not move the median.
+    fn more(&self, seconds: &[Vec<f64>]) -> usize {
+        if self.quick || self.check {
+            return 0;
+        }
+        let spent: f64 = seconds.iter().flatten().sum();
+        let round = spent / self.repetitions.max(1) as f64;
+        let wanted = (LEAST_SECONDS / round.max(1e-6)) as usize;
+        wanted.clamp(self.repetitions, MORE * self.repetitions) - self.repetitions
     }
 
     /// Repetitions within one measurement, where there are `usually` so many.
@@ -188,6 +205,21 @@ impl Lab {
         })
     }
 
+    /// As [`Self::repeat`], with more repetitions, for what takes a second.
+    pub fn repeat_often<V>(
+        &mut self,
+        methods: &[Method],
+        one: impl FnMut(&mut Self, usize, Method) -> Result<V>,
+    ) -> Result<Vec<Vec<V>>> {
+        let scale = self.scale;
+        if !scale.quick && !scale.check {
+            self.scale.repetitions *= MORE;
+        }
+        let values = self.repeat(methods, one);
+        self.scale = scale;
+        values
+    }
+
     /// Compares the answers of all methods that can do the work, checks the plans and
     /// records microseconds per execution divided by `each`.
     pub fn time(&mut self, timed: &Timed<'_>, methods: &[Method]) -> Result<()> {
@@ -220,20 +252,19 @@ impl Lab {
         }
         let mut count = None;
         let mut equal_count = true;
-        let seconds = {
-            let Scale {
-                warm_ups,
-                repetitions,
-                ..
-            } = self.scale;
-            interleave(&planned, warm_ups, repetitions, |_, (method, query)| {
-                self.plan_as(query, timed.extra)?;
-                let (took, answer) = run(&mut self.client, &query.timed, &method.target())?;
-                let answer = first_count(&answer)?;
-                equal_count &= *count.get_or_insert(answer) == answer;
-                Ok(took.as_secs_f64())
-            })?
+        let scale = self.scale;
+        let mut time = |_, (method, query): &(Method, Query)| {
+            self.plan_as(query, timed.extra)?;
+            let (took, answer) = run(&mut self.client, &query.timed, &method.target())?;
+            let answer = first_count(&answer)?;
+            equal_count &= *count.get_or_insert(answer) == answer;
+            Ok(took.as_secs_f64())
         };
+        let mut seconds = interleave(&planned, scale.warm_ups, scale.repetitions, &mut time)?;
+        let more = interleave(&planned, 0, scale.more(&seconds), &mut time)?;
+        for (seconds, more) in seconds.iter_mut().zip(more) {
+            seconds.extend(more);
+        }
         let factor = 1e6 / crate::workloads::as_f64(timed.each.max(1));
         let entries: Vec<(Method, Summary)> = planned
             .iter()

@@ -85,7 +85,10 @@ impl<const V: usize> Batch<V> {
         if room <= self.tids.len() {
             return Ok(());
         }
-        let columns = self.vals.iter_mut().chain([&mut self.ranks, &mut self.tids]);
+        let columns = self
+            .vals
+            .iter_mut()
+            .chain([&mut self.ranks, &mut self.tids]);
         for column in columns {
             column
                 .try_reserve_exact(room - column.len())
@@ -169,7 +172,10 @@ impl<const V: usize> Batch<V> {
 
     /// Turns the order of the entries from `start` on round.
     fn reverse(&mut self, start: usize) {
-        let columns = self.vals.iter_mut().chain([&mut self.ranks, &mut self.tids]);
+        let columns = self
+            .vals
+            .iter_mut()
+            .chain([&mut self.ranks, &mut self.tids]);
         for column in columns {
             column[start..self.len].reverse();
         }
