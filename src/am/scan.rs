@@ -64,7 +64,7 @@ impl<const V: usize> OmenScan<V> {
     fn new(state: Rc<IndexState<V>>) -> Self {
         Self {
             tuple: TupleBuffer::new(&state.codec),
-            tuples: BatchTuples::default(),
+            tuples: BatchTuples::new(&state.codec),
             state,
             scan: Scan::new(),
             resolved: ScanIntervals::default(),
@@ -136,7 +136,7 @@ impl<const V: usize> OmenScan<V> {
             // The first step in a batch is not the last, mostly.
             let batch = self.scan.batch();
             if forward && self.tuples.is_empty() && self.scan.ahead() < batch.len() {
-                self.tuples.form(self.tuple.integer, batch);
+                self.tuples.form(batch);
             }
             return Some(self.put(scan, &pos));
         }

@@ -51,21 +51,31 @@ impl IntegerTuple {
         self.header.t_tid
     }
 
-    /// The tuple as a callback hands it out. It is only read.
+    /// The tuple as a callback hands it out. It is only read, and only until the next
+    /// call: it stays where it is as long as the batch is in hand.
     #[inline]
     pub fn as_index_tuple(&self) -> pg_sys::IndexTuple {
-        (&raw const self.header).cast_mut()
+        core::ptr::from_ref(self).cast_mut().cast()
     }
 }
 
 /// The index tuples of a batch, formed at once: a scan of many rows has little to do
 /// for each of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BatchTuples {
+    /// As [`TupleBuffer`]'s.
+    integer: Option<Integer>,
     tuples: Vec<IntegerTuple>,
 }
 
 impl BatchTuples {
+    pub fn new<const V: usize>(codec: &KeyCodec<V>) -> Self {
+        Self {
+            integer: codec.integer(),
+            tuples: Vec::new(),
+        }
+    }
+
     /// The tuple of the entry at `i` of the batch, if the batch's have been formed.
     #[inline]
     pub fn get(&self, i: usize) -> Option<&IntegerTuple> {
@@ -87,16 +97,16 @@ impl BatchTuples {
     /// Forms the tuples of a batch, unless some key is no integer or NULL, or memory
     /// is short.
     #[inline(never)]
-    pub fn form<const V: usize>(&mut self, integer: Option<Integer>, batch: &Batch<V>) {
+    pub fn form<const V: usize>(&mut self, batch: &Batch<V>) {
         self.tuples.clear();
-        // Ranks ascend.
-        let ranks = batch.ranks();
-        let (Some(integer), Some(first), Some(last)) = (integer, ranks.first(), ranks.last())
-        else {
+        let Some(integer) = self.integer else {
             return;
         };
-        let is_null = [first, last].iter().any(|rank| !integer.has_rank(**rank));
-        if is_null || self.tuples.try_reserve(batch.len()).is_err() {
+        // Ranks ascend, so the first or the last of them says it mostly.
+        let ranks = batch.ranks();
+        let has_rank = |rank: &u64| integer.has_rank(*rank);
+        let all = ranks.last().is_some_and(has_rank) && ranks.iter().all(has_rank);
+        if !all || self.tuples.try_reserve(batch.len()).is_err() {
             return;
         }
         let rows = batch.tids().iter().zip(batch.vals(0));
@@ -110,8 +120,8 @@ impl BatchTuples {
     }
 }
 
-/// An index tuple of one column, in memory of its own: index-only scans return
-/// every row through the same one.
+/// An index tuple of one column, in memory of its own, for rows that are returned one
+/// at a time.
 #[derive(Debug)]
 #[repr(C, align(8))]
 pub(super) struct TupleBuffer {
@@ -119,7 +129,7 @@ pub(super) struct TupleBuffer {
     /// What a uuid's datum points to.
     uuid: [u8; 16],
     /// How integers are made, the most common keys; `None` for the other types.
-    pub integer: Option<Integer>,
+    integer: Option<Integer>,
 }
 
 impl TupleBuffer {

@@ -116,8 +116,8 @@ impl Rows {
     fn run(self, first: u64, tids: &mut [Tid]) {
         let last = first.saturating_add(tids.len() as u64);
         if self.k == 0 || last >= self.k << 32 {
-            for (tid, ordinal) in tids.iter_mut().zip(first..) {
-                *tid = self.tid(ordinal);
+            for (i, tid) in tids.iter_mut().enumerate() {
+                *tid = self.tid(first.wrapping_add(i as u64));
             }
             return;
         }

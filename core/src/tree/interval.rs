@@ -31,6 +31,16 @@ impl<const V: usize> Interval<V> {
         self.hi.is_some_and(|hi| hi <= self.lo)
     }
 
+    /// Whether both ends are values, of different keys.
+    pub(crate) fn is_between(&self) -> bool {
+        let Self { lo, hi } = *self;
+        let start = Pos {
+            rank: lo.rank,
+            ..Pos::MIN
+        };
+        lo != start && hi.is_some_and(|hi| hi.rank == lo.rank && hi != lo.key_end())
+    }
+
     /// The positions that are in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {

@@ -37,8 +37,8 @@ pub fn lookups(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
         format!("\\set k random(1, {rows})\nSELECT payload FROM {table} WHERE k = :k;\n")
     };
     for clients in CLIENTS {
-        let rates = lab.repeat_often(&methods, |lab, _, method| {
-            rate(lab, &script(method), clients)
+        let rates = lab.repeat_often(&methods, |lab, round, method| {
+            rate(lab, &script(method), clients, round)
         })?;
         let subject = Subject {
             group: READ_GROUP,
@@ -79,8 +79,9 @@ pub fn inserts(lab: &mut Lab, set: &DataSet) -> Result<()> {
         }
     };
     for clients in CLIENTS {
-        let rates =
-            lab.repeat_often(&BOTH, |lab, _, method| rate(lab, &script(method), clients))?;
+        let rates = lab.repeat_often(&BOTH, |lab, round, method| {
+            rate(lab, &script(method), clients, round)
+        })?;
         let equal = lab.indexes_whole()?;
         let subject = Subject {
             group: INSERT_GROUP,
@@ -96,13 +97,15 @@ pub fn inserts(lab: &mut Lab, set: &DataSet) -> Result<()> {
     crate::bench::build::sizes(lab, set.name, &workload, &BOTH)
 }
 
-/// Transactions per second of `script`, connecting not counted.
-fn rate(lab: &mut Lab, script: &str, clients: usize) -> Result<f64> {
+/// Transactions per second of `script`, connecting not counted. The random numbers are
+/// others in each round, and for each number of clients.
+fn rate(lab: &mut Lab, script: &str, clients: usize, round: usize) -> Result<f64> {
     let file = lab.cluster.dir().join("script.sql");
     fs::write(&file, script)?;
     let mut pgbench = lab.cluster.pgbench();
     pgbench
-        .args(["--protocol=prepared", "--random-seed=42"])
+        .arg("--protocol=prepared")
+        .arg(format!("--random-seed={}", 1000 * clients + round))
         .arg(format!("--client={clients}"))
         .arg(format!("--jobs={}", clients.min(2)))
         .arg("--file")

@@ -27,7 +27,7 @@ pub struct Scale {
     pub rows: u64,
     pub repetitions: usize,
     pub warm_ups: usize,
-    /// Fewer sizes, shorter runs of pgbench.
+    /// Fewer sizes, keys and repetitions.
     pub quick: bool,
     /// Answers, plans and sizes only: the times mean nothing.
     pub check: bool,

@@ -51,7 +51,7 @@ pub struct Options {
     /// Rows per data set, and at most so many flights
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     rows: u64,
-    /// Fewer repetitions, sizes and seconds
+    /// Fewer repetitions, sizes and keys
     #[arg(long)]
     quick: bool,
     /// Check answers, plans and sizes with one repetition of everything; times mean nothing
@@ -229,13 +229,19 @@ fn measure(lab: &mut Lab, options: &Options) -> Result<Vec<DataSet>> {
     Ok(sets)
 }
 
+/// Rows of tables that get a hash index, at most.
+const MOST_HASHED: u64 = 30_000_000;
+
+/// Workloads that have a table without index beside the others.
+const NEED_PLAIN: &[&str] = &["read", "insert", "floor"];
+
 /// All workloads of one data set.
 fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     let name = set.name;
     let reads = set.extent != Extent::Core;
     let mut methods = BOTH.to_vec();
     // Building a hash index takes longer than all else, so it is not on every data set.
-    if set.extent == Extent::Everything {
+    if set.extent == Extent::Everything && lab.scale.rows <= MOST_HASHED {
         methods.push(Method::Hash);
     }
     if reads && set.clustered_heap {
@@ -244,7 +250,7 @@ fn data_set(lab: &mut Lab, set: &DataSet) -> Result<()> {
     let wants = |lab: &Lab, name| lab.wants(name, WORKLOADS);
     let prepared = lab.attempt(&format!("{name}: generating and building"), |lab| {
         let mut tables = methods.clone();
-        if reads {
+        if reads && NEED_PLAIN.iter().any(|workload| wants(lab, workload)) {
             tables.push(Method::Plain);
         }
         lab.load(set, &tables)?;

@@ -1,6 +1,7 @@
 //! Rewrites of one leaf against the sorted list of its entries, and the size of
 //! what is written.
 
+mod decode;
 mod drop;
 mod size;
 

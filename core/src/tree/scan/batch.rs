@@ -1,6 +1,6 @@
 //! The entries of a stretch of one leaf, as a batch.
 
-use super::{FIRST_BATCH, Scan};
+use super::{FIRST_BETWEEN, Scan};
 use crate::error::{Error, Result};
 use crate::key::{Pos, Tid};
 use crate::page::{BlockView, Columns, LeafView, MAX_DELTA};
@@ -286,7 +286,7 @@ impl<P, const V: usize> Scan<P, V> {
             let mut to = match end {
                 Some(end) if nearest => {
                     let to = view.lower_bound(&end);
-                    let skip = planted::is("backward_skips_bound") && self.want == FIRST_BATCH;
+                    let skip = planted::is("backward_skips_bound") && self.want <= FIRST_BETWEEN;
                     to.saturating_sub(usize::from(skip))
                 }
                 _ => view.len(),

@@ -112,6 +112,7 @@ impl<P, const V: usize> Scan<P, V> {
     }
 
     /// Releases the pin, if any.
+    #[cfg(test)]
     pub fn unpin(&mut self) {
         self.pin = None;
     }
@@ -180,7 +181,7 @@ impl<P, const V: usize> Scan<P, V> {
         intervals: &[Interval<V>],
     ) -> Result<&[Tid]> {
         self.tids_only = true;
-        self.want = MAX_BATCH;
+        self.want = self.want.max(FIRST_BETWEEN);
         self.next_batch(tree, intervals, true, false)?;
         Ok(self.batch.tids())
     }
@@ -354,8 +355,7 @@ impl<P, const V: usize> Scan<P, V> {
         forward: bool,
         keep_pin: bool,
     ) -> Result<()> {
-        let is_key = wanted.hi == Some(wanted.lo.key_end());
-        if self.want == FIRST_BATCH && wanted.hi.is_some() && wanted.lo != Pos::MIN && !is_key {
+        if self.want == FIRST_BATCH && wanted.is_between() {
             self.want = FIRST_BETWEEN;
         }
         let room = self.want + delta_capacity(tree.store().page_size());

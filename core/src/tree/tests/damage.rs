@@ -81,6 +81,14 @@ fn try_all<const V: usize>(lab: &mut Lab<V>, source: &mut Source, rng: &mut Rng)
             }
             scan.restart();
         }
+        let mut n = 0;
+        while tolerate(scan.next_tids(&lab.tree(), &list).map(<[_]>::len))
+            .is_some_and(|len| len > 0)
+        {
+            lab.store.limit_locks(MOST_LOCKS);
+            n += 1;
+            assert!(n < most, "a scan that does not end");
+        }
     }
     for block in 0..lab.store.pages().unwrap() {
         tolerate(tally_page::<V>(&lab.store.bytes(block).unwrap(), block));
