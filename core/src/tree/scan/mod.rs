@@ -154,7 +154,7 @@ impl<P, const V: usize> Scan<P, V> {
     /// until the scan moves to another batch.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::OutOfMemory`], what reading pages can raise.
+    /// [`crate::Error::Corrupt`], [`crate::Error::OutOfMemory`], what reading pages can raise.
     /// No pin is kept then, and the scan has to be restarted.
     pub fn next<S: PageStore<Pin = P>>(
         &mut self,
