@@ -49,6 +49,7 @@ help:
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench          every workload beside btree, hash and BRIN, with goals: tables, plots,'
 	@echo '                    target/bench/benchmarks.md; ROWS=10000000, QUICK=1, ONLY=name,name'
+	@echo 'make keep-bench     the last run of it becomes docs/benchmarks.md'
 	@echo 'make test-bench     answers, plans and sizes of every workload of it, on small tables'
 	@echo 'make bench-micro    criterion benchmarks of the core'
 	@echo 'make build          debug build'
@@ -215,6 +216,16 @@ BENCH_TOOL = $(DEMO_ENV) cargo run --quiet --release -p omen-demo -- bench \
 .PHONY: bench
 bench: install
 	@$(BENCH_TOOL) $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+# Keeps the last run of the benchmark with the documentation, and with it what is written
+# about the goals.
+.PHONY: keep-bench
+keep-bench:
+	mkdir -p docs/benchmarks
+	cp target/bench/*.svg target/bench/results.json docs/benchmarks/
+	awk '/^## / && goals { while ((getline line < "docs/where-the-time-goes.md") > 0) print line; \
+		print ""; goals = 0 } /^## Goals/ { goals = 1 } { print }' target/bench/benchmarks.md \
+		| sed 's|\](\([a-z]*\.svg\))|](benchmarks/\1)|' > docs/benchmarks.md
 
 # Every workload of the benchmark once, on small tables: answers, plans and sizes.
 .PHONY: test-bench
