@@ -29,6 +29,32 @@ impl Names<'_> {
         self.join(scan, &from)
     }
 
+    /// The ranges from `.0` to `.1`, each by a scan of its own without a join.
+    pub fn scans(&self, ranges: &[(String, String)], scan: Scan) -> Query {
+        let (read, row) = self.columns_of(scan);
+        let column = self.column;
+        let all = |columns: &str| {
+            let one = |(lo, hi): &(String, String)| {
+                format!(
+                    "SELECT {columns} FROM {{t}} AS t WHERE t.{column} BETWEEN '{lo}' AND '{hi}'"
+                )
+            };
+            let scans: Vec<String> = ranges.iter().map(one).collect();
+            scans.join(" UNION ALL ")
+        };
+        let (timed, check) = (
+            all(&format!("count(t.{read}) AS n")),
+            all(&format!(
+                "count(*) AS n, sum(hash_record_extended({row}, 0)) AS h"
+            )),
+        );
+        Query {
+            scan,
+            timed: format!("SELECT sum(n) FROM ({timed}) AS s"),
+            check: format!("SELECT sum(n), sum(h) FROM ({check}) AS s"),
+        }
+    }
+
     /// Whether there is a row of each of the keys of table `starts`.
     pub fn exists(&self) -> Query {
         let exists = format!(
@@ -71,15 +97,20 @@ impl Names<'_> {
 
     /// Counts the rows of a join, and hashes all of them for the check.
     pub fn join(&self, scan: Scan, from: &str) -> Query {
-        let Self { column, payload } = self;
-        let (read, row) = match scan {
-            Scan::Index | Scan::Bitmap => (payload, "t".to_owned()),
-            _ => (column, format!("ROW(t.{column})")),
-        };
+        let (read, row) = self.columns_of(scan);
         Query {
             scan,
             timed: format!("SELECT count(t.{read}) {from}"),
             check: format!("SELECT count(*), sum(hash_record_extended({row}, 0)) {from}"),
+        }
+    }
+
+    /// The column that a scan reads, and the row to be hashed.
+    fn columns_of(&self, scan: Scan) -> (&str, String) {
+        let Self { column, payload } = self;
+        match scan {
+            Scan::Index | Scan::Bitmap => (payload, "t".to_owned()),
+            _ => (column, format!("ROW(t.{column})")),
         }
     }
 }

@@ -85,13 +85,16 @@ pub fn others(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
     min_max(lab, set)
 }
 
+/// Ways to read a range.
+const WAYS: [(&str, Scan); 3] = [
+    ("index-only", Scan::IndexOnly),
+    ("with heap", Scan::Index),
+    ("bitmap", Scan::Bitmap),
+];
+
 fn ranges(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
     for (length, ranges) in [("short", "ranges"), ("long", "large")] {
-        for (how, scan) in [
-            ("index-only", Scan::IndexOnly),
-            ("with heap", Scan::Index),
-            ("bitmap", Scan::Bitmap),
-        ] {
+        for (how, scan) in WAYS {
             range(
                 lab,
                 set,
@@ -107,6 +110,27 @@ fn ranges(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
             let workload = format!("{length} range, bitmap, beside BRIN");
             range(lab, set, &workload, &few, Scan::Bitmap, &with_brin)?;
         }
+    }
+    scans(lab, set)
+}
+
+/// The long ranges, each by a scan of its own: without what the join costs.
+fn scans(lab: &mut Lab, set: &DataSet) -> Result<()> {
+    let rows = lab
+        .client
+        .query("SELECT lo::text, hi::text FROM large ORDER BY lo", &[])?;
+    let large: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for (how, scan) in WAYS {
+        let timed = Timed {
+            group: GROUP,
+            data_set: set.name,
+            workload: &format!("long range without a join, {how}"),
+            query: NAMES.scans(&large, scan),
+            ask: Ask::Range,
+            each: u64::try_from(large.len())?,
+            extra: "",
+        };
+        lab.time(&timed, &BOTH)?;
     }
     Ok(())
 }
