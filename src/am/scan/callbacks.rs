@@ -1,0 +1,246 @@
+//! The callbacks of scans.
+
+use core::ffi::{c_int, c_void};
+
+use omen_core::planted;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::{AnyScan, Descriptor, OmenScan};
+use crate::am::batch;
+use crate::am::bitmap::Bitmap;
+use crate::am::state::{key_type, state_of};
+use crate::storage::abandon;
+
+/// What `IndexScanDesc.opaque` points to: in PostgreSQL's memory, together
+/// with the callback that runs when that memory dies. After an ERROR nobody
+/// calls `amendscan`; then the callback frees the scan.
+#[repr(C)]
+struct Handle {
+    callback: pg_sys::MemoryContextCallback,
+    scan: Option<Opened>,
+}
+
+/// A scan, by the lanes of its index.
+enum Opened {
+    One(Box<OmenScan<1>>),
+    Two(Box<OmenScan<2>>),
+}
+
+impl Opened {
+    fn any(&mut self) -> &mut dyn AnyScan {
+        match self {
+            Self::One(scan) => &mut **scan,
+            Self::Two(scan) => &mut **scan,
+        }
+    }
+
+    /// As [`OmenScan::step`].
+    #[inline]
+    fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
+        match self {
+            Self::One(opened) => opened.step(scan, forward),
+            Self::Two(opened) => opened.step(scan, forward),
+        }
+    }
+}
+
+/// Frees a scan whose memory context dies. Its pins have been released by the
+/// resource owner, or by `amendscan`.
+unsafe extern "C-unwind" fn on_context_reset(handle: *mut c_void) {
+    // SAFETY: the handle is in the context, which is not freed yet.
+    let scan = unsafe { (*handle.cast::<Handle>()).scan.take() };
+    abandon(|| drop(scan));
+}
+
+/// The scan of a descriptor.
+///
+/// # Safety
+/// `scan` comes from `ambeginscan`, and the result is used within one callback.
+#[inline]
+unsafe fn opened<'a>(scan: pg_sys::IndexScanDesc) -> (&'a mut Descriptor, &'a mut dyn AnyScan) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scan = &mut *scan;
+        match &mut (*scan.opaque.cast::<Handle>()).scan {
+            Some(opened) => (scan, opened.any()),
+            None => error!("omen: the index scan has ended"),
+        }
+    }
+}
+
+/// `ambeginscan`.
+#[pg_guard]
+pub(in crate::am) unsafe extern "C-unwind" fn ambeginscan(
+    index: pg_sys::Relation,
+    nkeys: c_int,
+    norderbys: c_int,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: the callback's contract: the index is open and locked. The
+    // handle is initialised before its callback is registered.
+    unsafe {
+        let scan = pg_sys::RelationGetIndexScan(index, nkeys, norderbys);
+        let handle = pg_sys::palloc0(size_of::<Handle>()).cast::<Handle>();
+        let opened = match key_type(index).lanes() {
+            2 => Opened::Two(Box::new(OmenScan::new(state_of(index)))),
+            _ => Opened::One(Box::new(OmenScan::new(state_of(index)))),
+        };
+        handle.write(Handle {
+            callback: pg_sys::MemoryContextCallback {
+                func: Some(on_context_reset),
+                arg: handle.cast(),
+                next: core::ptr::null_mut(),
+            },
+            scan: Some(opened),
+        });
+        let context = pg_sys::CurrentMemoryContext;
+        pg_sys::MemoryContextRegisterResetCallback(context, &raw mut (*handle).callback);
+        (*scan).opaque = handle.cast();
+        (*scan).xs_itupdesc = (*index).rd_att;
+        scan
+    }
+}
+
+/// `amrescan`.
+#[pg_guard]
+pub(in crate::am) unsafe extern "C-unwind" fn amrescan(
+    scan: pg_sys::IndexScanDesc,
+    keys: pg_sys::ScanKey,
+    _nkeys: c_int,
+    _orderbys: pg_sys::ScanKey,
+    _norderbys: c_int,
+) {
+    // SAFETY: the callback's contract; `keys` holds `numberOfKeys` keys, and
+    // may be the descriptor's own array.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        batch::settle_for(scan);
+        let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
+        if count > 0 && !keys.is_null() {
+            core::ptr::copy(keys, scan.keyData, count);
+            if planted::is("one_key_too_many") {
+                // Valgrind does not see a read whose value goes nowhere.
+                core::hint::black_box(keys.add(count).cast::<u8>().read());
+            }
+        }
+        opened.drop_killed(scan);
+        opened.rescan(scan);
+    }
+}
+
+/// `amgettuple`. Most rows are in memory, and take only what needs no frame: it would
+/// be set up for every row.
+pub(in crate::am) unsafe extern "C-unwind" fn amgettuple(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        if direction == pg_sys::ScanDirection::ForwardScanDirection
+            && !batch::is_any_waiting()
+            && let Some(Opened::One(opened)) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            && opened.step_on(&mut *scan)
+        {
+            return true;
+        }
+        row_in_memory(scan, direction)
+    }
+}
+
+/// What has no guard costs least after that, and cannot raise an ERROR.
+#[inline(never)]
+unsafe extern "C-unwind" fn row_in_memory(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    let forward = direction == pg_sys::ScanDirection::ForwardScanDirection;
+    let moves = forward || direction == pg_sys::ScanDirection::BackwardScanDirection;
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        if moves
+            && !batch::is_awaited((*scan).xs_snapshot)
+            && let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            && let Some(row) = opened.step(&mut *scan, forward)
+        {
+            return row;
+        }
+        next_row(scan, direction)
+    }
+}
+
+/// What needs pages.
+#[inline(never)]
+#[pg_guard]
+unsafe extern "C-unwind" fn next_row(
+    scan: pg_sys::IndexScanDesc,
+    direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        batch::settle_for(scan);
+        if direction == pg_sys::ScanDirection::NoMovementScanDirection {
+            return opened.on_row();
+        }
+        opened.next(
+            scan,
+            direction == pg_sys::ScanDirection::ForwardScanDirection,
+        )
+    }
+}
+
+/// `amgetbitmap`.
+#[pg_guard]
+pub(in crate::am) unsafe extern "C-unwind" fn amgetbitmap(
+    scan: pg_sys::IndexScanDesc,
+    bitmap: *mut pg_sys::TIDBitmap,
+) -> i64 {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        batch::settle_for(scan);
+        opened.bitmap(scan, Bitmap::new(bitmap))
+    }
+}
+
+/// `amendscan`.
+#[pg_guard]
+pub(in crate::am) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract. The handle itself stays until its
+    // memory context dies: the callback cannot be taken back.
+    unsafe {
+        let mut opened = (*(*scan).opaque.cast::<Handle>()).scan.take();
+        if let Some(opened) = &mut opened {
+            opened.any().drop_killed(&*scan);
+        }
+    }
+}
+
+/// `ammarkpos`. Merge joins mark each row and often go back: as for
+/// [`amgettuple`], what has no guard costs least.
+pub(in crate::am) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    if let Some(opened) = unsafe { &mut (*(*scan).opaque.cast::<Handle>()).scan } {
+        opened.any().mark();
+    }
+}
+
+/// `amrestrpos`.
+pub(in crate::am) unsafe extern "C-unwind" fn amrestrpos(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
+    unsafe {
+        let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_mut();
+        if !opened.is_some_and(|opened| opened.any().step_back()) {
+            go_back(scan);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn go_back(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        opened.restore(scan);
+    }
+}
