@@ -90,12 +90,14 @@ impl<const V: usize> Batch<V> {
             .iter_mut()
             .chain([&mut self.ranks, &mut self.tids]);
         for column in columns {
+            // One that grew before memory was short may be longer.
+            let more = room.saturating_sub(column.len());
             column
-                .try_reserve_exact(room - column.len())
+                .try_reserve_exact(more)
                 .map_err(|_| Error::OutOfMemory {
-                    bytes: room * size_of::<u64>(),
+                    bytes: more * size_of::<u64>(),
                 })?;
-            column.resize(room, 0);
+            column.resize(column.len() + more, 0);
         }
         Ok(())
     }

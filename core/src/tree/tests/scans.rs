@@ -62,7 +62,9 @@ fn step_or_next<const V: usize>(
         return scan.current();
     }
     if rng.once_in(2) {
+        let ahead = scan.batch().get(scan.ahead());
         let found = scan.step(forward);
+        assert!(!forward || found == ahead);
         if found.is_some() || forward && scan.end(list) {
             return found;
         }
@@ -137,6 +139,28 @@ fn walk<const V: usize>(lab: &Lab<V>, list: &[Interval<V>], rng: &mut Rng, turn_
             scan.restore(&tree, list, mark, false).unwrap();
             assert_eq!(scan.current(), *entry);
             at = *there;
+        } else if found.is_some() && forward && rng.once_in(40) {
+            let batch = scan.batch();
+            let here = scan.ahead() - 1;
+            let due = &due[at.cast_unsigned()..][..batch.len() - here];
+            assert!(
+                batch.ranks()[here..]
+                    .iter()
+                    .eq(due.iter().map(|pos| &pos.rank))
+            );
+            for lane in 0..V {
+                let vals = due.iter().map(|pos| &pos.vals[lane]);
+                assert!(batch.vals(lane)[here..].iter().eq(vals));
+            }
+            assert!(
+                batch.tids()[here..]
+                    .iter()
+                    .eq(due.iter().map(|pos| &pos.tid))
+            );
+            for _ in 1..due.len() {
+                scan.step_ahead();
+            }
+            at += due.len().cast_signed() - 1;
         }
         place = Some(at);
         if rng.once_in(200) {
