@@ -62,6 +62,19 @@ fn few(page_size: usize) -> usize {
     delta_capacity(page_size) / 4
 }
 
+/// Whether dead entries are worth looking for in a leaf that is appended to, before
+/// it is full: if `delta`, its newest entries in order, has versions of one row, or
+/// if it is a small table's only leaf. To look at a table's newest pages, while
+/// others insert into them, holds up all who append.
+fn is_likely_to_have_dead<const V: usize>(leaf: &LeafView<'_, V>, delta: &[Pos<V>]) -> bool {
+    let is_small = leaf.header().left == INVALID_BLOCK && leaf.entries() <= MAX_DEAD_CHECK;
+    let mut next = delta.iter().skip(1);
+    is_small
+        || delta
+            .iter()
+            .any(|pos| next.next().is_some_and(|next| pos.same_key(next)))
+}
+
 /// Plans the fold of a leaf whose delta area, `batch` among it, is loaded; without
 /// what was found to be dead, if that was asked of all its entries.
 fn plan<const V: usize>(
@@ -185,7 +198,11 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             (capacity, delta / 2)
         };
         scratch.edit.load_delta(&leaf);
-        let drops = self.find_dead(&leaf, scratch, liveness)?;
+        scratch.dead.clear();
+        let sought = !at_end
+            || leaf.folded_size() + room > limit
+            || is_likely_to_have_dead(&leaf, &scratch.edit.delta);
+        let drops = sought && self.find_dead(&leaf, scratch, liveness)?;
         let doomed = drops || scratch.dead.contains(&true);
         // From few entries in blocks nothing follows for many others.
         let known = leaf.entries() > 2 * leaf.delta_len();

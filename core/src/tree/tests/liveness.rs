@@ -65,10 +65,47 @@ proptest! {
     }
 }
 
-/// A row that is updated over and over leaves one live version.
+/// A row that is updated over and over leaves one live version, whether it is in the
+/// middle of the table or its last one.
 #[test]
 #[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn versions_of_one_row_do_not_pile_up() {
+    versions_of(5000);
+    versions_of(19_990);
+}
+
+/// New keys that are appended to a table of some size are no reason to look at its
+/// newest rows, which others are about to write, before a leaf is full.
+#[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
+fn appends_of_new_keys_do_not_ask_each_time() {
+    let keys: Vec<Pos<1>> = (0..20_000).map(|i| p(i * 10, i << 16 | 1)).collect();
+    let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
+    let mut heap = Heap {
+        dead: HashSet::new(),
+        reported: HashSet::new(),
+        asked: 0,
+    };
+    let mut append = |range: core::ops::Range<u64>| {
+        for i in range {
+            let tree = Tree::new(&lab.store, &lab.router);
+            tree.insert(
+                p(i * 10, i << 16 | 1),
+                lab.fill,
+                &mut lab.scratch,
+                &mut heap,
+            )
+            .unwrap();
+        }
+        heap.asked
+    };
+    assert_eq!(append(20_000..22_000), 0);
+    // At some time the last leaf is full.
+    let asked = append(22_000..200_000);
+    assert!((1..20_000).contains(&asked), "{asked} asked about");
+}
+
+fn versions_of(key: u64) {
     let keys: Vec<Pos<1>> = (0..2000).map(|i| p(i * 10, i << 16 | 1)).collect();
     let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
     let before = lab.verify().leaves;
@@ -78,7 +115,7 @@ fn versions_of_one_row_do_not_pile_up() {
         asked: 0,
     };
     for version in 0..20_000_u64 {
-        let pos = p(5000, (10_000 + version) << 16 | 1);
+        let pos = p(key, (10_000 + version) << 16 | 1);
         let tree = Tree::new(&lab.store, &lab.router);
         tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap)
             .unwrap();
