@@ -255,5 +255,65 @@ INSERT INTO wal SELECT 'one by one', wal_of('INSERT INTO w SELECT g FROM generat
 RESET omen.insert_buffer;
 SELECT b.method, b.bytes - a.bytes < 10000 * 17 AS "less than 17 bytes a row"
     FROM wal a, wal b WHERE a.method = 'none' AND b.method <> 'none' ORDER BY 1;
+-- The first statement of a session too, in the middle of which the library is loaded.
+SELECT bytes + 10000 * 17 AS most FROM wal WHERE method = 'none' \gset
+SELECT pg_current_wal_insert_lsn() AS start \gset
+\c
+INSERT INTO batch_test.w SELECT g FROM generate_series(30001, 40000) g;
+SELECT pg_current_wal_insert_lsn() - :'start' < :most AS "INSERT: less than 17 bytes a row";
+SELECT pg_current_wal_insert_lsn() AS start \gset
+\c
+COPY batch_test.w FROM PROGRAM 'seq 40001 50000';
+SELECT pg_current_wal_insert_lsn() - :'start' < :most AS "COPY: less than 17 bytes a row";
+-- In a transaction that goes on, whose statements and savepoints are as ever.
+\c
+SET enable_seqscan = off;
+BEGIN;
+COPY batch_test.w FROM PROGRAM 'seq 50001 60000';
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 50000;
+SAVEPOINT s;
+INSERT INTO batch_test.w SELECT g FROM generate_series(60001, 70000) g;
+INSERT INTO batch_test.w VALUES (70001);
+ROLLBACK TO s;
+INSERT INTO batch_test.w VALUES (70002);
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 50000;
+COMMIT;
+-- With a savepoint around it.
+\c
+SET enable_seqscan = off;
+BEGIN;
+SAVEPOINT s;
+INSERT INTO batch_test.w SELECT g FROM generate_series(70003, 80000) g;
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 70002;
+ROLLBACK TO s;
+INSERT INTO batch_test.w SELECT g FROM generate_series(80001, 80010) g;
+COMMIT;
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 70002;
+-- With triggers, of which one looks for the rows, and one inserts others that conflict.
+CREATE TABLE batch_test.once (id int8 PRIMARY KEY, k int8);
+CREATE INDEX once_k ON batch_test.once USING omen (k);
+CREATE TABLE batch_test.seen (n int8);
+CREATE FUNCTION batch_test.before() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO batch_test.once SELECT NEW.k % 100 + g, NEW.k FROM generate_series(0, 1) g ON CONFLICT DO NOTHING;
+    RETURN NEW;
+END $$;
+CREATE FUNCTION batch_test.behind() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    INSERT INTO batch_test.seen SELECT count(*) FROM batch_test.w WHERE k BETWEEN NEW.k - 1 AND NEW.k;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER before BEFORE INSERT ON batch_test.w FOR EACH ROW EXECUTE FUNCTION batch_test.before();
+CREATE TRIGGER behind AFTER INSERT ON batch_test.w FOR EACH ROW EXECUTE FUNCTION batch_test.behind();
+\c
+INSERT INTO batch_test.w SELECT g FROM generate_series(90001, 91000) g;
+\c
+COPY batch_test.w FROM PROGRAM 'seq 91001 92000';
+SET search_path = batch_test, public;
+SELECT n, count(*) FROM seen GROUP BY n ORDER BY n;
+SELECT * FROM agree('SELECT k FROM once ORDER BY k');
+SELECT count(*) FROM once;
+SELECT * FROM agree('SELECT k FROM w ORDER BY k');
+SELECT omen_index_check('once_k', true), omen_index_check('w_k', true);
 \set ECHO none
 \i :srcdir/finish.sql

@@ -33,7 +33,7 @@ pub(super) unsafe extern "C-unwind" fn aminsert(
         }
         let lanes = key_type(index).lanes();
         // Others look for the entries of a constraint before the commit.
-        let may_wait = batch::is_armed()
+        let may_wait = (batch::is_armed() || batch::adopts())
             && check_unique == pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
             && (*info).ii_ExclusionOps.is_null();
         by_lanes!(

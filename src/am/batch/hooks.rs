@@ -12,6 +12,7 @@ use omen_core::planted;
 use pgrx::pg_sys::{self, SubTransactionId};
 use pgrx::prelude::*;
 
+use super::adopt;
 use super::{
     ANY, ARMED, ARMED_BY, FIRST_COMMAND, for_each, forget_all, is_awaited_by_query, settle_all,
 };
@@ -57,6 +58,7 @@ static mut NEXT_UTILITY: pg_sys::ProcessUtility_hook_type = None;
 
 /// Puts the hooks in place: called once, when the library loads.
 pub(crate) fn install() {
+    adopt::is_loaded();
     // SAFETY: nothing else runs while a library loads, and it is never unloaded.
     unsafe {
         NEXT_START = pg_sys::ExecutorStart_hook;
@@ -75,7 +77,7 @@ pub(crate) fn install() {
 /// Whether the entries of a statement of this session may wait at all. The check for
 /// serialization conflicts has come before the entry, which a serializable reader
 /// would not find then.
-fn may_wait() -> bool {
+pub(super) fn may_wait() -> bool {
     // SAFETY: settings of the session and the transaction.
     let serializable = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE.cast_signed() };
     insert_buffer() > 0 && (!serializable || planted::is("serializable_waits"))
@@ -86,7 +88,7 @@ fn may_wait() -> bool {
 ///
 /// # Safety
 /// The plan is valid.
-unsafe fn inserts_in_bulk(plan: *const pg_sys::PlannedStmt) -> bool {
+pub(super) unsafe fn inserts_in_bulk(plan: *const pg_sys::PlannedStmt) -> bool {
     // SAFETY: the caller's promise; the node's tag says what it is.
     unsafe {
         let Some(plan) = plan.as_ref() else {
@@ -116,6 +118,7 @@ struct Before {
 impl Before {
     /// A statement begins, whose entries may wait or not, with rows of `command`.
     fn of(armed: bool, command: impl FnOnce() -> pg_sys::CommandId) -> Self {
+        adopt::is_seen();
         let first_command = FIRST_COMMAND.load(Ordering::Relaxed);
         if armed {
             FIRST_COMMAND.store(first_command.min(command()), Ordering::Relaxed);
@@ -178,6 +181,12 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 unsafe extern "C-unwind" fn settle_guarded() {
     // SAFETY: a statement begins: ERRORs can be raised.
     unsafe { settle_all() };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn end_guarded() {
+    // SAFETY: a statement ends: ERRORs can be raised.
+    unsafe { adopt::end() };
 }
 
 /// The parameters of `ExecutorRun`.
@@ -266,6 +275,9 @@ unsafe fn run_query(run: *const Run) {
 unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the hook's contract. At its end ERRORs can be raised.
     unsafe {
+        if adopt::runs(query) {
+            end_guarded();
+        }
         let armed = ARMED.get() && planted::is("finish_waits");
         let before = Before::of(armed, || pg_sys::GetCurrentCommandId(false));
         let next = NEXT_FINISH.unwrap_or(direct::standard_ExecutorFinish);

@@ -9,6 +9,7 @@
 //! An entry is dropped when its subtransaction aborts, and in no other case before
 //! its record is written.
 
+mod adopt;
 mod hooks;
 mod waiting;
 
@@ -25,6 +26,7 @@ use pgrx::pg_sys::SubTransactionId;
 
 use super::options::insert_buffer;
 use super::state::OidHasher;
+pub(super) use adopt::adopts;
 pub(crate) use hooks::install;
 use waiting::Waiting;
 
@@ -57,6 +59,10 @@ type Indexes = HashMap<u32, Box<dyn AnyWaiting>, BuildHasherDefault<OidHasher>>;
 struct Flag(AtomicBool);
 
 impl Flag {
+    const fn off() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
     #[inline]
     fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -72,11 +78,11 @@ impl Flag {
 }
 
 /// Whether anything waits.
-static ANY: Flag = Flag(AtomicBool::new(false));
+static ANY: Flag = Flag::off();
 /// No row whose entry waits, or may come to wait, is of an earlier command than this.
 static FIRST_COMMAND: AtomicU32 = AtomicU32::new(u32::MAX);
 /// Whether a statement is going on whose entries may wait.
-static ARMED: Flag = Flag(AtomicBool::new(false));
+static ARMED: Flag = Flag::off();
 
 thread_local! {
     static INDEXES: RefCell<Indexes> = RefCell::default();
@@ -279,6 +285,7 @@ pub(super) unsafe fn forget(index: pg_sys::Relation) {
 /// The transaction is over, one way or the other.
 fn forget_all() {
     ARMED.set(false);
+    adopt::forget();
     FIRST_COMMAND.store(u32::MAX, Ordering::Relaxed);
     ARMED_BY.with_borrow_mut(Vec::clear);
     INDEXES.with_borrow_mut(|indexes| {
