@@ -9,7 +9,7 @@ use omen_core::store::PageGuard;
 use omen_core::tree::Liveness;
 use pgrx::pg_sys;
 
-use crate::storage::Pin;
+use crate::storage::{Locked, Pin};
 
 /// Entries of one heap page from which on it is worth a look.
 const MIN_ENTRIES: u16 = 4;
@@ -50,12 +50,15 @@ impl HeapLiveness {
         Self { heap }
     }
 
-    /// Marks those of `tids` that are dead line pointers of one heap page, of
-    /// the ones that `candidates` number.
-    fn look(&self, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
+    /// Pins a heap page.
+    fn pin(&self, block: u32) -> Pin {
         // SAFETY: the table is open and has the page.
-        let pin = unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) };
-        let page = pin.share(block);
+        unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) }
+    }
+
+    /// Marks those of `tids` that are dead line pointers of the heap's page `block`,
+    /// of the ones that `candidates` number.
+    fn look<M>(page: &Locked<M>, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
         for index in candidates.iter().copied().map(usize::from) {
             if let (Some(tid), Some(dead)) = (tids.get(index), dead.get_mut(index))
                 && tid >> 16 == u64::from(block)
@@ -122,7 +125,10 @@ impl Liveness for HeapLiveness {
         let candidates = entries_near(pages, tids, &mut candidates);
         let blocks = blocks_of(self.heap);
         for block in pages.iter().copied().filter(|block| *block < blocks) {
-            self.look(block, tids, candidates, dead);
+            // Who writes the page is not waited for: others wait for the leaf.
+            if let Some(page) = self.pin(block).try_exclusive(block) {
+                Self::look(&page, block, tids, candidates, dead);
+            }
         }
         Ok(())
     }
@@ -149,7 +155,8 @@ impl Liveness for KilledRows {
             if let Ok(block) = u32::try_from(block)
                 && block < blocks
             {
-                self.heap.look(block, tids, same, dead);
+                let page = self.heap.pin(block).share(block);
+                HeapLiveness::look(&page, block, tids, same, dead);
             }
         }
         Ok(())

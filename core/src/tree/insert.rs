@@ -64,12 +64,11 @@ fn few(page_size: usize) -> usize {
 
 /// Whether dead entries are worth looking for in a leaf that is appended to, before
 /// it is full: if `delta`, its newest entries in order, has versions of one row, or
-/// if it is a small table's only leaf. To look at a table's newest pages, while
+/// if the leaf is the only one. To look at the newest pages of a large table, while
 /// others insert into them, holds up all who append.
 fn is_likely_to_have_dead<const V: usize>(leaf: &LeafView<'_, V>, delta: &[Pos<V>]) -> bool {
-    let is_small = leaf.header().left == INVALID_BLOCK && leaf.entries() <= MAX_DEAD_CHECK;
     let mut next = delta.iter().skip(1);
-    is_small
+    leaf.header().left == INVALID_BLOCK
         || delta
             .iter()
             .any(|pos| next.next().is_some_and(|next| pos.same_key(next)))
