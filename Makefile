@@ -49,7 +49,7 @@ help:
 	@echo 'make bench-sizes    sizes, builds and lookups on 10 million rows, five distributions'
 	@echo 'make bench          every workload beside btree, hash and BRIN, with goals: tables, plots,'
 	@echo '                    target/bench/benchmarks.md; ROWS=10000000, QUICK=1, ONLY=name,name'
-	@echo 'make keep-bench     the last run of it becomes docs/benchmarks.md'
+	@echo 'make keep-bench     the last full run of it becomes docs/benchmarks.md'
 	@echo 'make test-bench     answers, plans and sizes of every workload of it, on small tables'
 	@echo 'make bench-micro    criterion benchmarks of the core'
 	@echo 'make build          debug build'
@@ -221,6 +221,8 @@ bench: install
 # about the goals.
 .PHONY: keep-bench
 keep-bench:
+	@! grep -E '^make bench .*(QUICK|ONLY)' target/bench/benchmarks.md \
+		|| { echo 'This is not a full run.' >&2; exit 1; }
 	mkdir -p docs/benchmarks
 	cp target/bench/*.svg target/bench/results.json docs/benchmarks/
 	awk '/^## / && goals { while ((getline line < "docs/where-the-time-goes.md") > 0) print line; \
