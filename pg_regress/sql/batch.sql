@@ -263,56 +263,80 @@ INSERT INTO batch_test.w SELECT g FROM generate_series(30001, 40000) g;
 SELECT pg_current_wal_insert_lsn() - :'start' < :most AS "INSERT: less than 17 bytes a row";
 SELECT pg_current_wal_insert_lsn() AS start \gset
 \c
-COPY batch_test.w FROM PROGRAM 'seq 40001 50000';
+PREPARE more(int8, int8) AS INSERT INTO batch_test.w SELECT g FROM generate_series($1, $2) g;
+EXECUTE more(40001, 50000);
+SELECT pg_current_wal_insert_lsn() - :'start' < :most AS "EXECUTE: less than 17 bytes a row";
+SELECT pg_current_wal_insert_lsn() AS start \gset
+COPY batch_test.w0 FROM PROGRAM 'seq 50001 60000';
+SELECT pg_current_wal_insert_lsn() - :'start' + 10000 * 17 AS most \gset
+SELECT pg_current_wal_insert_lsn() AS start \gset
+\c
+COPY batch_test.w FROM PROGRAM 'seq 50001 60000';
 SELECT pg_current_wal_insert_lsn() - :'start' < :most AS "COPY: less than 17 bytes a row";
 -- In a transaction that goes on, whose statements and savepoints are as ever.
 \c
 SET enable_seqscan = off;
 BEGIN;
-COPY batch_test.w FROM PROGRAM 'seq 50001 60000';
-SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 50000;
+COPY batch_test.w FROM PROGRAM 'seq 60001 70000';
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 60000;
 SAVEPOINT s;
-INSERT INTO batch_test.w SELECT g FROM generate_series(60001, 70000) g;
-INSERT INTO batch_test.w VALUES (70001);
+INSERT INTO batch_test.w SELECT g FROM generate_series(70001, 80000) g;
+INSERT INTO batch_test.w VALUES (80001);
 ROLLBACK TO s;
-INSERT INTO batch_test.w VALUES (70002);
-SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 50000;
+INSERT INTO batch_test.w VALUES (80002);
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 60000;
 COMMIT;
--- With a savepoint around it.
+-- With a savepoint around it, and an error in it.
 \c
 SET enable_seqscan = off;
 BEGIN;
 SAVEPOINT s;
-INSERT INTO batch_test.w SELECT g FROM generate_series(70003, 80000) g;
-SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 70002;
+INSERT INTO batch_test.w SELECT g FROM generate_series(80003, 90000) g;
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 80002;
 ROLLBACK TO s;
-INSERT INTO batch_test.w SELECT g FROM generate_series(80001, 80010) g;
+INSERT INTO batch_test.w SELECT g FROM generate_series(90001, 90010) g;
 COMMIT;
-SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 70002;
--- With triggers, of which one looks for the rows, and one inserts others that conflict.
-CREATE TABLE batch_test.once (id int8 PRIMARY KEY, k int8);
-CREATE INDEX once_k ON batch_test.once USING omen (k);
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 80002;
+\c
+SET enable_seqscan = off;
+BEGIN;
+SAVEPOINT s;
+INSERT INTO batch_test.w SELECT g + 0 / (90500 - g) FROM generate_series(90011, 91000) g;
+ROLLBACK TO s;
+INSERT INTO batch_test.w SELECT g FROM generate_series(91001, 91010) g RETURNING k % 91000;
+INSERT INTO batch_test.w VALUES (91011);
+SELECT count(*), min(k), max(k) FROM batch_test.w WHERE k > 90010;
+COMMIT;
+-- With triggers: one looks for the rows after each, one inserts others before each.
 CREATE TABLE batch_test.seen (n int8);
-CREATE FUNCTION batch_test.before() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO batch_test.once SELECT NEW.k % 100 + g, NEW.k FROM generate_series(0, 1) g ON CONFLICT DO NOTHING;
-    RETURN NEW;
-END $$;
 CREATE FUNCTION batch_test.behind() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO batch_test.seen SELECT count(*) FROM batch_test.w WHERE k BETWEEN NEW.k - 1 AND NEW.k;
     RETURN NULL;
 END $$;
-CREATE TRIGGER before BEFORE INSERT ON batch_test.w FOR EACH ROW EXECUTE FUNCTION batch_test.before();
 CREATE TRIGGER behind AFTER INSERT ON batch_test.w FOR EACH ROW EXECUTE FUNCTION batch_test.behind();
 \c
-INSERT INTO batch_test.w SELECT g FROM generate_series(90001, 91000) g;
+INSERT INTO batch_test.w SELECT g FROM generate_series(92001, 93000) g;
 \c
-COPY batch_test.w FROM PROGRAM 'seq 91001 92000';
+BEGIN;
+COPY batch_test.w FROM PROGRAM 'seq 93001 94000';
+COMMIT;
+SELECT n, count(*) FROM batch_test.seen GROUP BY n ORDER BY n;
+CREATE TABLE batch_test.once (id int8 PRIMARY KEY, k int8);
+CREATE INDEX once_k ON batch_test.once USING omen (k);
+CREATE TABLE batch_test.plain (k int8);
+CREATE FUNCTION batch_test.before() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO batch_test.once SELECT NEW.k % 100 + g, NEW.k FROM generate_series(0, 1) g ON CONFLICT DO NOTHING;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER before BEFORE INSERT ON batch_test.plain FOR EACH ROW EXECUTE FUNCTION batch_test.before();
+\c
+INSERT INTO batch_test.plain SELECT g FROM generate_series(1, 1000) g;
+\c
+COPY batch_test.plain FROM PROGRAM 'seq 1001 2000';
 SET search_path = batch_test, public;
-SELECT n, count(*) FROM seen GROUP BY n ORDER BY n;
 SELECT * FROM agree('SELECT k FROM once ORDER BY k');
-SELECT count(*) FROM once;
 SELECT * FROM agree('SELECT k FROM w ORDER BY k');
 SELECT omen_index_check('once_k', true), omen_index_check('w_k', true);
 \set ECHO none

@@ -9,7 +9,7 @@ use omen_core::store::PageGuard;
 use omen_core::tree::Liveness;
 use pgrx::pg_sys;
 
-use crate::storage::{Locked, Pin};
+use crate::storage::Pin;
 
 /// Entries of one heap page from which on it is worth a look.
 const MIN_ENTRIES: u16 = 4;
@@ -28,6 +28,8 @@ const COUNTERS: usize = 4096;
 const SLOTS: usize = 256;
 /// Slots that are tried for one page.
 const MAX_PROBES: usize = 16;
+/// Times that a lock on a heap page is tried.
+const MAX_TRIES: usize = 4;
 /// Of a line pointer whose tuple is dead and gone.
 const LP_DEAD: u32 = pg_sys::LP_DEAD;
 
@@ -50,15 +52,16 @@ impl HeapLiveness {
         Self { heap }
     }
 
-    /// Pins a heap page.
-    fn pin(&self, block: u32) -> Pin {
+    /// Marks those of `tids` that are dead line pointers of one heap page, of
+    /// the ones that `candidates` number. The page is not waited for, because others
+    /// wait for the leaf: if somebody uses it for long, to read it even, since there
+    /// is no share lock to be had without waiting, nothing is marked.
+    fn look(&self, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
         // SAFETY: the table is open and has the page.
-        unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) }
-    }
-
-    /// Marks those of `tids` that are dead line pointers of the heap's page `block`,
-    /// of the ones that `candidates` number.
-    fn look<M>(page: &Locked<M>, block: u32, tids: &[Tid], candidates: &[u16], dead: &mut [bool]) {
+        let pin = || unsafe { Pin::new(pg_sys::ReadBuffer(self.heap, block)) };
+        let Some(page) = (0..MAX_TRIES).find_map(|_| pin().try_exclusive(block)) else {
+            return;
+        };
         for index in candidates.iter().copied().map(usize::from) {
             if let (Some(tid), Some(dead)) = (tids.get(index), dead.get_mut(index))
                 && tid >> 16 == u64::from(block)
@@ -125,10 +128,7 @@ impl Liveness for HeapLiveness {
         let candidates = entries_near(pages, tids, &mut candidates);
         let blocks = blocks_of(self.heap);
         for block in pages.iter().copied().filter(|block| *block < blocks) {
-            // Who writes the page is not waited for: others wait for the leaf.
-            if let Some(page) = self.pin(block).try_exclusive(block) {
-                Self::look(&page, block, tids, candidates, dead);
-            }
+            self.look(block, tids, candidates, dead);
         }
         Ok(())
     }
@@ -155,8 +155,7 @@ impl Liveness for KilledRows {
             if let Ok(block) = u32::try_from(block)
                 && block < blocks
             {
-                let page = self.heap.pin(block).share(block);
-                HeapLiveness::look(&page, block, tids, same, dead);
+                self.heap.look(block, tids, same, dead);
             }
         }
         Ok(())

@@ -63,12 +63,15 @@ fn few(page_size: usize) -> usize {
 }
 
 /// Whether dead entries are worth looking for in a leaf that is appended to, before
-/// it is full: if `delta`, its newest entries in order, has versions of one row, or
-/// if the leaf is the only one. To look at the newest pages of a large table, while
-/// others insert into them, holds up all who append.
+/// it is full: if `delta`, its newest entries in order, has versions of one row, if
+/// the leaf is the only one, or if all of its entries can be asked about for the last
+/// time. To look at the newest pages of a large table more often, while others insert
+/// into them, holds up all who append.
 fn is_likely_to_have_dead<const V: usize>(leaf: &LeafView<'_, V>, delta: &[Pos<V>]) -> bool {
     let mut next = delta.iter().skip(1);
+    let after_next = MAX_DEAD_CHECK + 1 - delta_capacity(leaf.page().len());
     leaf.header().left == INVALID_BLOCK
+        || (after_next..=MAX_DEAD_CHECK).contains(&leaf.entries())
         || delta
             .iter()
             .any(|pos| next.next().is_some_and(|next| pos.same_key(next)))

@@ -2,12 +2,13 @@
 //! loaded in the middle of it, so that no hook has seen it begin.
 
 use core::cell::Cell;
+use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
 use pgrx::pg_sys;
 
-use super::hooks::{inserts_in_bulk, may_wait};
+use super::bulk::{copies, inserts_in_bulk, may_wait};
 use super::{ARMED, FIRST_COMMAND, Flag, settle_all};
 
 /// Whether the library was loaded, and no hook was called since then.
@@ -38,7 +39,7 @@ pub(super) fn forget() {
 /// since it began and it inserts in bulk. Returns whether they may.
 ///
 /// # Safety
-/// Called by `aminsert`.
+/// Called by `aminsert`: ERRORs can be raised.
 #[inline]
 pub(in crate::am) unsafe fn adopts() -> bool {
     // SAFETY: the caller's promise.
@@ -50,11 +51,18 @@ pub(in crate::am) unsafe fn adopts() -> bool {
 #[cold]
 unsafe fn adopt() -> bool {
     UNSEEN.set(false);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise. The callback lives as long as the context.
     unsafe {
         if !may_wait() || !runs_in_bulk() {
             return false;
         }
+        let context = pg_sys::CurrentMemoryContext;
+        let size = size_of::<pg_sys::MemoryContextCallback>();
+        let callback: *mut pg_sys::MemoryContextCallback =
+            pg_sys::MemoryContextAllocZero(context, size).cast();
+        (*callback).func = Some(on_end_of);
+        (*callback).arg = context.cast();
+        pg_sys::MemoryContextRegisterResetCallback(context, callback);
         // Its rows are of the command that its snapshot does not see.
         let command = if pg_sys::ActiveSnapshotSet() {
             (*pg_sys::GetActiveSnapshot()).curcid
@@ -62,10 +70,19 @@ unsafe fn adopt() -> bool {
             0
         };
         FIRST_COMMAND.fetch_min(command, Ordering::Relaxed);
-        ADOPTED.set(pg_sys::CurrentMemoryContext);
+        ADOPTED.set(context);
     }
     ARMED.set(true);
     true
+}
+
+/// The memory of a statement that was adopted goes: it has ended, with or without an
+/// ERROR. What waits is inserted before anything looks for it, and at the commit.
+unsafe extern "C-unwind" fn on_end_of(context: *mut c_void) {
+    if ADOPTED.get() == context.cast() {
+        ADOPTED.set(ptr::null_mut());
+        ARMED.set(false);
+    }
 }
 
 /// Whether the row is one of the statement that the client has sent, and that inserts
@@ -74,8 +91,7 @@ unsafe fn adopt() -> bool {
 /// # Safety
 /// As for [`adopts`].
 unsafe fn runs_in_bulk() -> bool {
-    // SAFETY: the portal that is active is valid, as are its statements; a node's tag
-    // says what it is.
+    // SAFETY: the portal that is active is valid, as are its statements.
     unsafe {
         let Some(portal) = pg_sys::ActivePortal.as_ref() else {
             return false;
@@ -94,18 +110,13 @@ unsafe fn runs_in_bulk() -> bool {
             .cast::<pg_sys::PlannedStmt>();
         match (*plan).commandType {
             pg_sys::CmdType::CMD_INSERT => inserts_in_bulk(plan),
-            pg_sys::CmdType::CMD_UTILITY => {
-                let node = (*plan).utilityStmt;
-                (*node).type_ == pg_sys::NodeTag::T_CopyStmt
-                    && (*node.cast::<pg_sys::CopyStmt>()).is_from
-            }
+            pg_sys::CmdType::CMD_UTILITY => copies(plan),
             _ => false,
         }
     }
 }
 
-/// Whether a query is the one that was adopted. Of COPY nothing tells the end; but
-/// whatever inserts without waiting after it, in the same transaction, says so.
+/// Whether a query is the one that was adopted. No hook tells the end of COPY.
 ///
 /// # Safety
 /// The query is valid.
@@ -125,5 +136,6 @@ pub(super) unsafe fn end() {
     ARMED.set(false);
     // SAFETY: the caller's promise.
     unsafe { settle_all() };
+    // Nothing waited before it.
     FIRST_COMMAND.store(u32::MAX, Ordering::Relaxed);
 }

@@ -13,10 +13,10 @@ use pgrx::pg_sys::{self, SubTransactionId};
 use pgrx::prelude::*;
 
 use super::adopt;
+use super::bulk::{copies, inserts_in_bulk, may_wait};
 use super::{
     ANY, ARMED, ARMED_BY, FIRST_COMMAND, for_each, forget_all, is_awaited_by_query, settle_all,
 };
-use crate::am::options::insert_buffer;
 
 /// Bound without pgrx's guard.
 mod direct {
@@ -71,40 +71,6 @@ pub(crate) fn install() {
         pg_sys::ProcessUtility_hook = Some(process_utility);
         pg_sys::RegisterXactCallback(Some(on_transaction), core::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subtransaction), core::ptr::null_mut());
-    }
-}
-
-/// Whether the entries of a statement of this session may wait at all. The check for
-/// serialization conflicts has come before the entry, which a serializable reader
-/// would not find then.
-pub(super) fn may_wait() -> bool {
-    // SAFETY: settings of the session and the transaction.
-    let serializable = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE.cast_signed() };
-    insert_buffer() > 0 && (!serializable || planted::is("serializable_waits"))
-}
-
-/// Whether a plan inserts in bulk, and nothing else: another part of it may insert
-/// speculatively, which leaves dead rows whose TIDs are used again at once.
-///
-/// # Safety
-/// The plan is valid.
-pub(super) unsafe fn inserts_in_bulk(plan: *const pg_sys::PlannedStmt) -> bool {
-    // SAFETY: the caller's promise; the node's tag says what it is.
-    unsafe {
-        let Some(plan) = plan.as_ref() else {
-            return false;
-        };
-        let top = plan.planTree;
-        if plan.hasModifyingCTE || top.is_null() || (*top).type_ != pg_sys::NodeTag::T_ModifyTable {
-            return false;
-        }
-        let insert = &*top.cast::<pg_sys::ModifyTable>();
-        let source = insert.plan.lefttree;
-        // One row of values.
-        let single = source.is_null()
-            || ((*source).type_ == pg_sys::NodeTag::T_Result && (*source).lefttree.is_null());
-        let plain = insert.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NONE;
-        (plain || planted::is("speculative_waits")) && !single
     }
 }
 
@@ -302,11 +268,9 @@ unsafe extern "C-unwind" fn process_utility(
         if ANY.get() {
             settle_guarded();
         }
-        let node = (*statement).utilityStmt;
-        let copies = (*node).type_ == pg_sys::NodeTag::T_CopyStmt
-            && (*node.cast::<pg_sys::CopyStmt>()).is_from;
         // The rows are of the command that goes on, or a later one.
-        let before = Before::of(copies && may_wait(), || pg_sys::GetCurrentCommandId(false));
+        let armed = copies(statement) && may_wait();
+        let before = Before::of(armed, || pg_sys::GetCurrentCommandId(false));
         let next = NEXT_UTILITY.unwrap_or(direct::standard_ProcessUtility);
         next(
             statement,

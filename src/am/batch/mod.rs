@@ -1,8 +1,8 @@
 //! Inserting many entries at once: those of one statement wait, and go into the
 //! index sorted, leaf by leaf.
 //!
-//! Entries wait only while [`hooks`] know of a statement that inserts in bulk, whose
-//! rows nobody looks for before its end but this session itself: they are not
+//! Entries wait only while a statement goes on that inserts in bulk, as [`hooks`] know,
+//! or of a session's first one [`adopt`], and whose rows nobody looks for before its end but this session itself: they are not
 //! committed, and no constraint depends on them. They are inserted when they take
 //! too much memory, at the end of the statement, and before anything in this
 //! session could look for them: a scan of the index, another statement, the commit.
@@ -10,6 +10,7 @@
 //! its record is written.
 
 mod adopt;
+mod bulk;
 mod hooks;
 mod waiting;
 

@@ -65,62 +65,87 @@ proptest! {
     }
 }
 
+/// Keys of some leaves, no line among them.
+fn nth(i: u64) -> Pos<1> {
+    p(i * 1000 + i * 7919 % 997, i << 16 | 1)
+}
+
+fn built(n: u64) -> Lab<1> {
+    let keys: Vec<Pos<1>> = (0..n).map(nth).collect();
+    let lab = Lab::build(8192, 90, Choice::Auto, &keys);
+    assert!(lab.verify().leaves > 4);
+    lab
+}
+
+fn nobody() -> Heap {
+    Heap {
+        dead: HashSet::new(),
+        reported: HashSet::new(),
+        asked: 0,
+    }
+}
+
 /// A row that is updated over and over leaves one live version, whether it is in the
 /// middle of the table or its last one.
 #[test]
 #[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn versions_of_one_row_do_not_pile_up() {
-    versions_of(5000);
-    versions_of(19_990);
+    for key in [nth(10_000), nth(19_999)] {
+        let mut lab = built(20_000);
+        let before = lab.verify().leaves;
+        let mut heap = nobody();
+        for version in 0..20_000_u64 {
+            let pos = Pos {
+                tid: (100_000 + version) << 16 | 1,
+                ..key
+            };
+            let tree = Tree::new(&lab.store, &lab.router);
+            tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap)
+                .unwrap();
+            heap.dead.insert(pos.tid);
+        }
+        let found = present(&lab);
+        assert!(found.len() < 20_200, "{} entries", found.len());
+        assert!(check(&lab.tree(), &mut |_| {}).unwrap().leaves <= before + 1);
+        assert!((0..20_000).all(|i| found.binary_search(&nth(i)).is_ok()));
+    }
 }
 
 /// New keys that are appended to a table of some size are no reason to look at its
-/// newest rows, which others are about to write, before a leaf is full.
+/// newest rows, which others are about to write, each time.
 #[test]
 #[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn appends_of_new_keys_do_not_ask_each_time() {
-    let nth = |i: u64| p(i * 1000 + i * 7919 % 997, i << 16 | 1);
-    let keys: Vec<Pos<1>> = (0..20_000).map(nth).collect();
-    let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
-    let mut heap = Heap {
-        dead: HashSet::new(),
-        reported: HashSet::new(),
-        asked: 0,
-    };
-    let mut append = |range: core::ops::Range<u64>| {
-        for i in range {
-            let tree = Tree::new(&lab.store, &lab.router);
-            tree.insert(nth(i), lab.fill, &mut lab.scratch, &mut heap)
-                .unwrap();
-        }
-        heap.asked
-    };
-    assert_eq!(append(20_000..20_200), 0);
-    // At some time the last leaf is full.
-    let asked = append(20_200..100_000);
-    assert!((1..20_000).contains(&asked), "{asked} asked about");
+    let mut lab = built(20_000);
+    let mut heap = nobody();
+    let appended = 100_000;
+    for i in 20_000..20_000 + appended {
+        let tree = Tree::new(&lab.store, &lab.router);
+        tree.insert(nth(i), lab.fill, &mut lab.scratch, &mut heap)
+            .unwrap();
+    }
+    let asked = heap.asked as u64;
+    assert!((1..appended).contains(&asked), "{asked} asked about");
 }
 
-fn versions_of(key: u64) {
-    let keys: Vec<Pos<1>> = (0..2000).map(|i| p(i * 10, i << 16 | 1)).collect();
-    let mut lab = Lab::build(8192, 90, Choice::Auto, &keys);
-    let before = lab.verify().leaves;
-    let mut heap = Heap {
-        dead: HashSet::new(),
-        reported: HashSet::new(),
-        asked: 0,
-    };
-    for version in 0..20_000_u64 {
-        let pos = p(key, (10_000 + version) << 16 | 1);
+/// Rows whose key is a time that each update moves on, to the end of the index.
+#[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
+fn old_keys_of_rows_do_not_pile_up_at_the_end() {
+    const ROWS: u64 = 300;
+    let mut lab = built(20_000);
+    let mut heap = nobody();
+    for i in 20_000..70_000 {
         let tree = Tree::new(&lab.store, &lab.router);
-        tree.insert(pos, lab.fill, &mut lab.scratch, &mut heap)
+        tree.insert(nth(i), lab.fill, &mut lab.scratch, &mut heap)
             .unwrap();
-        heap.dead.insert(pos.tid);
+        if let Some(old) = i.checked_sub(ROWS).filter(|old| *old >= 20_000) {
+            heap.dead.insert(nth(old).tid);
+        }
     }
     let found = present(&lab);
-    assert!(found.len() < keys.len() + 200, "{} entries", found.len());
-    assert!(check(&lab.tree(), &mut |_| {}).unwrap().leaves <= before + 1);
-    assert!(keys.iter().all(|pos| found.binary_search(pos).is_ok()));
+    assert!(found.len() < 25_000, "{} entries", found.len());
+    assert!((69_701..70_000).all(|i| found.binary_search(&nth(i)).is_ok()));
 }
 
 /// A leaf of very many entries is not asked about in full, but its delta area
