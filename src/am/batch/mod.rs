@@ -2,10 +2,11 @@
 //! index sorted, leaf by leaf.
 //!
 //! Entries wait only while a statement goes on that inserts in bulk, as [`hooks`] know,
-//! or of a session's first one [`adopt`], and whose rows nobody looks for before its end but this session itself: they are not
-//! committed, and no constraint depends on them. They are inserted when they take
-//! too much memory, at the end of the statement, and before anything in this
-//! session could look for them: a scan of the index, another statement, the commit.
+//! or [`adopt`] of a session's first one, and whose rows nobody looks for before its
+//! end but this session itself: they are not committed, and no constraint depends on
+//! them. They are inserted when they take too much memory, at the end of the statement
+//! (but for a COPY that was adopted), and before anything in this session could look
+//! for them: a scan of the index, another statement, the commit.
 //! An entry is dropped when its subtransaction aborts, and in no other case before
 //! its record is written.
 
