@@ -18,7 +18,7 @@ BEGIN
     EXECUTE (SELECT format('SELECT count(*) FROM %s', indrelid::regclass) FROM pg_index WHERE indexrelid = index)
         INTO rows;
     dead := (SELECT entries FROM omen_stats(index)) - rows;
-    few := dead BETWEEN 0 AND 50;
+    few := dead BETWEEN 0 AND 100;
     IF few THEN
         dead := NULL;
     END IF;
