@@ -1,6 +1,7 @@
 # Point-in-time recovery to the end of every WAL record that changes an index:
 # at each the indexes are sound, and agree with their tables. The history has
-# splits of every level, merges, pages used again, a build and a REINDEX.
+# splits of every level, merges, pages used again, a build and a REINDEX; entries
+# go in one by one and several at once.
 # PITR_STEP=n takes every n-th record (default 25, 1 for all), from PITR_FIRST on.
 use strict;
 use warnings;
@@ -29,11 +30,12 @@ CREATE INDEX t_b ON t (b);
 });
 	$primary->backup('base');
 	my $start = $primary->lsn('insert');
+	my $singly = 'SET omen.insert_buffer = 0;';
 	# In several transactions, so that rows become visible on the way.
 	foreach my $sql (
-		'INSERT INTO t SELECT k, k FROM generate_series(1, 300) k',
-		'INSERT INTO t SELECT k, k FROM (SELECT (random() * 1500)::int AS k FROM generate_series(1, 300)) s',
-		'INSERT INTO t SELECT 77, 77 FROM generate_series(1, 70)',
+		"$singly INSERT INTO t SELECT k, k FROM generate_series(1, 300) k",
+		"$singly INSERT INTO t SELECT k, k FROM (SELECT (random() * 1500)::int AS k FROM generate_series(1, 300)) s",
+		"$singly INSERT INTO t SELECT 77, 77 FROM generate_series(1, 70)",
 		'DELETE FROM t WHERE k % 8 <> 0',
 		'VACUUM t',
 		'INSERT INTO t SELECT k, k FROM generate_series(2000, 500, -10) k',
