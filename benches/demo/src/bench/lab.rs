@@ -300,7 +300,7 @@ impl Lab {
         let btree = entries
             .iter()
             .find(|(method, _)| *method == Method::Btree)
-            .map(|(_, summary)| summary.median);
+            .map(|(_, summary)| summary);
         let first = self.results.len();
         for (method, summary) in entries {
             self.results.push(Measurement {
@@ -311,11 +311,11 @@ impl Lab {
                 rows: self.rows,
                 value: summary.median,
                 unit: subject.unit,
-                ratio_to_btree: btree
-                    .and_then(|btree| times_better(btree, summary.median, subject.unit)),
+                ratio_to_btree: btree.and_then(|btree| times_better(btree, summary, subject.unit)),
                 min: summary.min,
                 max: summary.max,
-                repetitions: summary.repetitions,
+                repetitions: summary.values.len(),
+                values: summary.values.clone(),
                 workers: None,
                 answers_equal: subject.equal,
                 settings: format!("{} {}", self.note, subject.settings)

@@ -31,8 +31,9 @@ take turns, another one first in each round; after a warm-up round the median co
 least and the greatest stand in parentheses. EXPLAIN must show the plan that is meant, and all
 answers are compared: those of a query between methods, those of an index after changes with
 its table. Ratio is btree's cost divided by omen's, for rates omen's divided by btree's: above
-1 omen is better. Times of reads are per lookup, range or query, as the client sees them; what
-reads the payload visits the table.
+1 omen is better. It is taken in each round, and the median counts, since the machine is faster
+at some times than at others; results.json has the values of all rounds. Times of reads are per
+lookup, range or query, as the client sees them; what reads the payload visits the table.
 
 The index share of an insert is what it takes beyond the same insert into a table without
 index. There is a checkpoint before the warm-up and none after it, so WAL has the full images

@@ -8,25 +8,27 @@ use serde::Serialize;
 
 use crate::measure::median;
 
-/// Median, least and greatest of some repetitions.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What some repetitions gave, with their median, least and greatest.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     pub median: f64,
     pub min: f64,
     pub max: f64,
-    pub repetitions: usize,
+    /// In the order of the rounds.
+    pub values: Vec<f64>,
 }
 
 impl Summary {
     /// Of nothing it is all zeros.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        let median = median(&mut values);
+        let values: Vec<f64> = values.into_iter().collect();
+        let mut sorted = values.clone();
+        let median = median(&mut sorted);
         Self {
             median,
-            min: values.first().copied().unwrap_or_default(),
-            max: values.last().copied().unwrap_or_default(),
-            repetitions: values.len(),
+            min: sorted.first().copied().unwrap_or_default(),
+            max: sorted.last().copied().unwrap_or_default(),
+            values,
         }
     }
 
@@ -40,7 +42,7 @@ impl Summary {
             median: self.median * factor,
             min: self.min * factor,
             max: self.max * factor,
-            ..self
+            values: self.values.iter().map(|value| value * factor).collect(),
         }
     }
 }
@@ -57,14 +59,28 @@ pub fn shares(with: &[f64], without: &[f64]) -> Summary {
 /// The unit of rates, of which more is better; of all others less is.
 pub const TPS: &str = "tps";
 
-/// How many times better `value` is than `btree`; nothing if one is not positive.
-pub fn times_better(btree: f64, value: f64, unit: &str) -> Option<f64> {
-    let better = if unit == TPS {
-        value / btree
-    } else {
-        btree / value
+/// How many times better one is than btree: the median of the rounds' ratios, since
+/// what slows the machine for a while slows both. Of the medians where some round
+/// has none; nothing if those have none.
+pub fn times_better(btree: &Summary, other: &Summary, unit: &str) -> Option<f64> {
+    let better = |btree: f64, value: f64| {
+        let better = if unit == TPS {
+            value / btree
+        } else {
+            btree / value
+        };
+        (btree > 0.0 && value > 0.0).then_some(better)
     };
-    (btree > 0.0 && value > 0.0).then_some(better)
+    let rounds = btree.values.iter().zip(&other.values);
+    let ratios: Option<Vec<f64>> = rounds
+        .map(|(btree, value)| better(*btree, *value))
+        .collect();
+    match ratios {
+        Some(mut ratios) if !ratios.is_empty() && btree.values.len() == other.values.len() => {
+            Some(median(&mut ratios))
+        }
+        _ => better(btree.median, other.median),
+    }
 }
 
 /// What the numbers were measured with.
@@ -87,11 +103,14 @@ pub struct Measurement {
     /// The median.
     pub value: f64,
     pub unit: &'static str,
-    /// How many times better than btree: above 1 the method is.
+    /// How many times better than btree: above 1 the method is. The median of the
+    /// rounds' ratios.
     pub ratio_to_btree: Option<f64>,
     pub min: f64,
     pub max: f64,
     pub repetitions: usize,
+    /// Of each round.
+    pub values: Vec<f64>,
     /// Parallel workers that the plan was given.
     pub workers: Option<u64>,
     /// Whether the answers were the same as btree's, or the index's as its table's.
@@ -141,6 +160,7 @@ pub mod tests {
             min: value,
             max: value,
             repetitions: 1,
+            values: vec![value],
             workers: None,
             answers_equal: None,
             settings: String::new(),
@@ -155,7 +175,7 @@ pub mod tests {
     fn a_summary_has_the_median_and_the_extremes() {
         let summary = Summary::of([3.0, 1.0, 5.0]).times(2.0);
         assert_eq!((summary.median, summary.min, summary.max), (6.0, 2.0, 10.0));
-        assert_eq!(summary.repetitions, 3);
+        assert_eq!(summary.values, [6.0, 2.0, 10.0]);
         assert_eq!(Summary::of([]).median, 0.0);
     }
 
@@ -167,9 +187,22 @@ pub mod tests {
 
     #[test]
     fn above_one_is_better_for_costs_and_for_rates() {
-        assert_eq!(times_better(6.0, 2.0, "s"), Some(3.0));
-        assert_eq!(times_better(2.0, 6.0, TPS), Some(3.0));
-        assert_eq!(times_better(6.0, -1.0, "s"), None);
-        assert_eq!(times_better(0.0, 1.0, "s"), None);
+        let better =
+            |btree, value, unit| times_better(&Summary::exact(btree), &Summary::exact(value), unit);
+        assert_eq!(better(6.0, 2.0, "s"), Some(3.0));
+        assert_eq!(better(2.0, 6.0, TPS), Some(3.0));
+        assert_eq!(better(6.0, -1.0, "s"), None);
+        assert_eq!(better(0.0, 1.0, "s"), None);
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_rounds() {
+        // The machine is three times as slow in the last round.
+        let btree = Summary::of([2.0, 2.0, 6.0]);
+        let omen = Summary::of([1.0, 1.6, 3.0]);
+        assert_eq!(times_better(&btree, &omen, "s"), Some(2.0));
+        // A share that comes out below nothing has no ratio: that of the medians.
+        let omen = Summary::of([1.0, -1.0, 3.0]);
+        assert_eq!(times_better(&btree, &omen, "s"), Some(2.0));
     }
 }

@@ -8,7 +8,7 @@ use crate::bench::lab::{BASE, Lab, Subject};
 use crate::bench::memory::of_session;
 use crate::bench::method::{BOTH, Method, planner};
 use crate::bench::results::Summary;
-use crate::measure::{Scan, interleave};
+use crate::measure::Scan;
 use crate::workloads::as_f64;
 
 pub const MEMORY_GROUP: &str = "memory";
@@ -17,7 +17,9 @@ pub const PLANNING_GROUP: &str = "planning";
 const PARTITIONS: u64 = 1_000;
 /// Rows of each partition at most.
 const PARTITION_ROWS: u64 = 10_000;
-const EXPLAINS: u64 = 3_000;
+/// Of each statement in one repetition: short ones, so that both methods meet the
+/// same of what disturbs the machine.
+const EXPLAINS: u64 = 1_000;
 /// The database without the extension.
 const WITHOUT: &str = "without_extension";
 
@@ -145,12 +147,12 @@ pub fn planning(lab: &mut Lab) -> Result<()> {
             sessions.push(session);
         }
         let explains = lab.scale.loops(EXPLAINS);
-        let seconds = interleave(
-            &[0, 1],
-            lab.scale.warm_ups,
-            lab.scale.repetitions,
-            |_, which| explain(&mut sessions[*which], explains),
-        )?;
+        let seconds = lab.repeat_often(&BOTH, |_, _, method| {
+            explain(
+                &mut sessions[usize::from(method == Method::Candidate)],
+                explains,
+            )
+        })?;
         let subject = Subject {
             group: PLANNING_GROUP,
             data_set: "planning",
