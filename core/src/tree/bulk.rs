@@ -100,8 +100,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         // Lengthening a line may overshoot by the reserve of one block.
         let most = capacity.saturating_sub(40);
         let target = (capacity * percent / 100).min(most);
-        // A leaf with less room than half a delta area is split rather than folded.
-        let delta = delta_capacity(size) * Pos::<V>::BYTES / 2;
+        // So many entries go in at least before the leaf is split: no fold makes more
+        // room than that here.
+        let delta = delta_capacity(size) * Pos::<V>::BYTES * 3 / 8;
         Fill::with_reserve(target, most.saturating_sub(delta))
     }
 
