@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use omen_core::key::Tid;
-use omen_core::tree::{DeleteStats, Scavenged, Tree};
+use omen_core::tree::{DeadRows, DeleteStats, Scavenged, Tree};
 use omen_core::{Block, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -41,6 +41,32 @@ unsafe fn result_of(
     unsafe { pg_sys::palloc0(size_of::<pg_sys::IndexBulkDeleteResult>()).cast() }
 }
 
+/// Who says which rows are dead.
+struct Callback {
+    callback: pg_sys::IndexBulkDeleteCallback,
+    state: *mut c_void,
+}
+
+impl DeadRows for Callback {
+    fn ask(&mut self, tids: &[Tid], dead: &mut [bool]) {
+        let Some(callback) = self.callback else {
+            dead.fill(false);
+            return;
+        };
+        // The callback of a concurrent build may raise an ERROR.
+        // SAFETY: it may be called during the whole of `ambulkdelete`, and what is
+        // here when it raises an ERROR needs no drop.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                for (tid, dead) in tids.iter().zip(dead) {
+                    let mut pointer = pointer_of(*tid);
+                    *dead = callback(&raw mut pointer, self.state);
+                }
+            });
+        }
+    }
+}
+
 /// `ambulkdelete`.
 #[pg_guard]
 pub(super) unsafe extern "C-unwind" fn ambulkdelete(
@@ -55,14 +81,11 @@ pub(super) unsafe extern "C-unwind" fn ambulkdelete(
         let index = (*info).index;
         batch::settle(index);
         let lanes = key_type(index).lanes();
-        let mut dead = |tid: Tid| {
-            let mut pointer = pointer_of(tid);
-            // The callback of a concurrent build may raise an ERROR.
-            callback.is_some_and(|callback| {
-                pg_sys::ffi::pg_guard_ffi_boundary(|| callback(&raw mut pointer, callback_state))
-            })
+        let mut rows = Callback {
+            callback,
+            state: callback_state,
         };
-        let deleted = by_lanes!(lanes, delete(info, &mut dead));
+        let deleted = by_lanes!(lanes, delete(info, &mut rows));
         let result = result_of(stats);
         (*result).tuples_removed += deleted.removed as f64;
         (*result).num_index_tuples = deleted.remaining as f64;
@@ -76,7 +99,7 @@ pub(super) unsafe extern "C-unwind" fn ambulkdelete(
 /// As for `ambulkdelete`; the index has `V` lanes.
 unsafe fn delete<const V: usize>(
     info: *mut pg_sys::IndexVacuumInfo,
-    dead: &mut dyn FnMut(Tid) -> bool,
+    rows: &mut dyn DeadRows,
 ) -> DeleteStats {
     // SAFETY: the caller's promise.
     unsafe {
@@ -86,7 +109,7 @@ unsafe fn delete<const V: usize>(
         let tree = Tree::new(&store, &state.router);
         let mut stats = DeleteStats::default();
         let deleted =
-            with_scratch(|scratch| tree.bulk_delete(dead, scratch, &mut pause, &mut stats));
+            with_scratch(|scratch| tree.bulk_delete(rows, scratch, &mut pause, &mut stats));
         in_index(index, deleted);
         if stats.freed > 0 {
             // Freed pages are to be found before the next phase of the VACUUM.

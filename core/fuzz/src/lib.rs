@@ -127,7 +127,8 @@ impl<const V: usize> Index<V> {
     pub fn try_vacuum(&mut self, dead: &mut dyn FnMut(Tid) -> bool) -> Result<()> {
         let tree = Tree::new(&self.store, &self.router);
         let mut stats = DeleteStats::default();
-        tree.bulk_delete(dead, &mut self.scratch, &mut || Ok(()), &mut stats)?;
+        let mut rows = |tid| dead(tid);
+        tree.bulk_delete(&mut rows, &mut self.scratch, &mut || Ok(()), &mut stats)?;
         let found = tree.scavenge(&mut || Ok(()))?;
         tree.refresh_model(Choice::Auto, found.leaves)?;
         Ok(())

@@ -159,7 +159,7 @@ fn run<const V: usize>(starts: &[Index<V>], choice: u8, script: &[u8]) {
     store.limit_locks(10 * MOST_LOCKS);
     let mut stats = DeleteStats::default();
     tolerate(tree.bulk_delete(
-        &mut |tid| (tid >> 16 ^ tid) % 4 != 0,
+        &mut |tid: u64| (tid >> 16 ^ tid) % 4 != 0,
         &mut index.scratch,
         &mut || Ok(()),
         &mut stats,

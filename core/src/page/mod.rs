@@ -20,7 +20,7 @@ mod tests;
 pub(crate) use block::Columns;
 pub use block::{BlockView, Entries, encode_block, max_block_entries};
 pub use bytes::{read_pos, write_pos};
-pub use edit::{EditScratch, Fill, Piece, write_pieces};
+pub use edit::{DeadRows, EditScratch, Fill, Piece, write_pieces};
 pub use free::init_free;
 pub use header::{
     FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, FORMAT_VERSION, Header, Kind, PAGE_HEADER, SPECIAL,

@@ -6,6 +6,7 @@
 //! for, and else walks right or descends again from the root. So hints (the
 //! router's and remembered blocks) may be as stale as they like.
 
+mod ahead;
 mod bulk;
 mod check;
 mod descend;
@@ -22,6 +23,7 @@ mod stats;
 mod tests;
 mod vacuum;
 
+pub use crate::page::DeadRows;
 pub use bulk::{BulkLoader, BulkOptions, BulkResult, PageSink};
 pub use check::{CheckReport, Witness, check, check_beside_writers};
 pub use insert::{InsertOptions, Liveness, NoDead};

@@ -4,13 +4,14 @@
 //! only, so none escapes; and only one VACUUM at a time works on an index, so
 //! pages leave the chain by its own hand alone.
 
+use super::ahead::Ahead;
 use super::descend::{Target, fences};
 use super::{Scratch, Tree, fits, publish};
 use crate::error::{Error, Result};
-use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
+use crate::key::{Block, INVALID_BLOCK, Pos};
 use crate::memory::reserved;
 use crate::model::{Choice, Model};
-use crate::page::{self, Kind, LeafView, leaf_capacity};
+use crate::page::{self, DeadRows, Kind, LeafView, leaf_capacity};
 use crate::planted;
 use crate::store::{Image, PageGuard, PageStore, Place, Record};
 
@@ -43,8 +44,9 @@ pub struct Scavenged {
 pub type Pause<'a> = dyn FnMut() -> Result<()> + 'a;
 
 impl<S: PageStore, const V: usize> Tree<'_, S, V> {
-    /// Removes all entries whose TID `dead` names, and merges leaves that are
-    /// left with little. Every leaf is cleanup-locked once, so that when this
+    /// Removes all entries whose rows `rows` says are dead, and merges leaves that are
+    /// left with little. It may be asked twice for an entry, and before the leaf is
+    /// locked. Every leaf is cleanup-locked once, so that when this
     /// returns no scan holds a TID of a removed entry together with its pin.
     ///
     /// # Errors
@@ -52,7 +54,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     /// returns.
     pub fn bulk_delete(
         &self,
-        dead: &mut dyn FnMut(Tid) -> bool,
+        rows: &mut dyn DeadRows,
         scratch: &mut Scratch<V>,
         pause: &mut Pause<'_>,
         stats: &mut DeleteStats,
@@ -61,7 +63,11 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let mut block = self.meta()?.first_leaf;
         let mut low = Pos::MIN;
         let mut left = None;
+        let mut ahead = Ahead::new();
         loop {
+            if ahead.is_due() {
+                ahead.read(self, block, &mut scratch.edit, rows, pause)?;
+            }
             pause()?;
             let corrupt = |what| Error::Corrupt { block, what };
             let early = if planted::is("stale_right_link") {
@@ -85,7 +91,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 return Err(corrupt("a leaf does not start where its neighbour ends"));
             }
             let entries = leaf.entries();
-            let removed = fits(scratch.edit.plan_delete(&leaf, dead), block)?;
+            let mut answers = ahead.of(block, rows);
+            let removed = fits(scratch.edit.plan_delete(&leaf, &mut answers), block)?;
+            ahead.end();
             let mut used = leaf.used();
             if removed > 0 {
                 self.write_deleted(&guard, &leaf, scratch)?;

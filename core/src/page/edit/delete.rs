@@ -1,16 +1,31 @@
 //! Deleting entries in place.
 
 use super::{EditScratch, Piece};
+use crate::codec::MAX_VALUES;
 use crate::error::Error;
 use crate::error::Result;
-use crate::key::Pos;
+use crate::key::{Pos, Tid};
 use crate::page::block::BlockView;
 use crate::page::block::encode_block;
 use crate::page::block::max_block_entries;
-use crate::page::leaf::LeafView;
+use crate::page::leaf::{LeafView, MAX_DELTA};
+
+/// Says which rows are dead.
+pub trait DeadRows {
+    /// Sets `dead[i]` to whether row `tids[i]` is dead. Both are of the same length.
+    fn ask(&mut self, tids: &[Tid], dead: &mut [bool]);
+}
+
+impl<F: FnMut(Tid) -> bool> DeadRows for F {
+    fn ask(&mut self, tids: &[Tid], dead: &mut [bool]) {
+        for (tid, dead) in tids.iter().zip(dead) {
+            *dead = self(*tid);
+        }
+    }
+}
 
 impl<const V: usize> EditScratch<V> {
-    /// Plans the leaf without the entries that `dead` names. Returns how many
+    /// Plans the leaf without the entries that `rows` says are dead. Returns how many
     /// those are; 0: there is nothing to write, and no plan. Afterwards
     /// `self.delta` holds what is left of the delta area.
     ///
@@ -22,43 +37,76 @@ impl<const V: usize> EditScratch<V> {
     pub fn plan_delete(
         &mut self,
         leaf: &LeafView<'_, V>,
-        dead: &mut dyn FnMut(u64) -> bool,
+        rows: &mut dyn DeadRows,
     ) -> Result<usize> {
         self.clear();
-        let mut removed = 0;
         self.load_delta(leaf);
-        let before = self.delta.len();
-        self.delta.retain(|pos| !dead(pos.tid));
-        removed += before - self.delta.len();
+        let mut removed = self.drop_from_delta(rows);
         for index in 0..leaf.blocks() {
             let view = leaf.view(index)?;
-            let lost = self.mark_dead(&view, dead);
+            let lost = self.mark_dead(&view, rows);
             self.delete_from(leaf, index, &view, lost)?;
             removed += lost;
         }
         Ok(removed)
     }
 
+    /// Adds the TIDs of the leaf's entries to `tids`, in the order in which
+    /// [`EditScratch::plan_delete`] asks for them. False if that makes more than
+    /// `most`; then some may be missing.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a block does not decode.
+    pub fn list_tids(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        tids: &mut Vec<u64>,
+        most: usize,
+    ) -> Result<bool> {
+        self.load_delta(leaf);
+        if tids.len() + self.delta.len() > most {
+            return Ok(false);
+        }
+        tids.extend(self.delta.iter().map(|pos| pos.tid));
+        for index in 0..leaf.blocks() {
+            let view = leaf.view(index)?;
+            if tids.len() + view.len() > most {
+                return Ok(false);
+            }
+            each_chunk(&view, |_, some| tids.extend_from_slice(some));
+        }
+        Ok(true)
+    }
+
+    /// Takes the dead out of `self.delta`, and returns how many they are.
+    fn drop_from_delta(&mut self, rows: &mut dyn DeadRows) -> usize {
+        let before = self.delta.len();
+        let (mut tids, mut dead) = ([0; MAX_DELTA], [false; MAX_DELTA]);
+        let (tids, dead) = (&mut tids[..before], &mut dead[..before]);
+        for (tid, pos) in tids.iter_mut().zip(&self.delta) {
+            *tid = pos.tid;
+        }
+        rows.ask(tids, dead);
+        let mut dead = dead.iter();
+        self.delta.retain(|_| dead.next() != Some(&true));
+        before - self.delta.len()
+    }
+
     /// Fills the survivor bitmap of a block into `self.dead`; returns how many
     /// entries it loses.
-    fn mark_dead(&mut self, view: &BlockView<'_, V>, dead: &mut dyn FnMut(u64) -> bool) -> usize {
-        let n = view.len();
+    fn mark_dead(&mut self, view: &BlockView<'_, V>, rows: &mut dyn DeadRows) -> usize {
         let mut lost = 0;
-        self.dead[..n.div_ceil(8)].fill(0);
-        let mut from = 0;
-        while from < n {
-            let count = view.decode(from, n, &mut self.columns);
-            for i in from..from + count {
-                if view.survives(i) {
-                    if dead(self.columns.pos(i - from).tid) {
-                        lost += 1;
-                    } else {
-                        self.dead[i / 8] |= 1 << (i % 8);
-                    }
-                }
+        let bits = &mut self.dead[..view.len().div_ceil(8)];
+        bits.fill(0);
+        let mut room = [false; MAX_VALUES];
+        each_chunk(view, |places, tids| {
+            let dead = &mut room[..tids.len()];
+            rows.ask(tids, dead);
+            for (i, dead) in places.iter().zip(dead) {
+                lost += usize::from(*dead);
+                bits[usize::from(*i) / 8] |= u8::from(!*dead) << (i % 8);
             }
-            from += count.max(1);
-        }
+        });
         lost
     }
 
@@ -241,6 +289,26 @@ impl<const V: usize> EditScratch<V> {
         };
         self.used += len;
         self.push_piece(piece)
+    }
+}
+
+/// Calls `each` with positions and TIDs of the entries that are still there, some at a
+/// time.
+fn each_chunk<const V: usize>(view: &BlockView<'_, V>, mut each: impl FnMut(&[u16], &[Tid])) {
+    let (mut places, mut tids) = ([0u16; MAX_VALUES], [0; MAX_VALUES]);
+    for from in (0..view.len()).step_by(MAX_VALUES) {
+        let n = MAX_VALUES.min(view.len() - from);
+        view.decode_tids(from, &mut tids[..n]);
+        let mut count = 0;
+        for (i, place) in (0..n).zip(from..) {
+            if view.survives(place) {
+                // Positions are below 8,192.
+                places[count] = place as u16;
+                tids[count] = tids[i];
+                count += 1;
+            }
+        }
+        each(&places[..count], &tids[..count]);
     }
 }
 

@@ -11,6 +11,7 @@ mod divide;
 mod fold;
 mod load;
 
+pub use delete::DeadRows;
 pub use load::Fill;
 
 use crate::codec::{MAX_LINE, MAX_VALUES};
