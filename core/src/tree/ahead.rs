@@ -17,9 +17,9 @@ use crate::planted;
 use crate::store::PageStore;
 use crate::tree::Pause;
 
-/// Entries that are asked for at once. The more, the nearer are neighbours; their
-/// places among each other take 16 bits.
-const MOST_ENTRIES: usize = 1 << 16;
+/// Entries that are read ahead at most, 16 bytes each. The more, the nearer to each
+/// other they are in the table.
+const MOST_ENTRIES: usize = 1 << 18;
 /// Leaves that are read ahead at most.
 const MOST_LEAVES: usize = 1 << 10;
 /// Rows that are asked for in one call.
@@ -35,7 +35,7 @@ pub(super) struct Ahead {
     /// For each entry its TID and, in the lowest bit, whether that is dead. Before the
     /// answer the TID alone.
     answers: Vec<u64>,
-    /// TID and place in `answers`, in the order of the TIDs.
+    /// Pages of the table and places in `answers`, in the order of the pages.
     order: Vec<u64>,
     /// Leaves, and where the answers for their entries begin.
     leaves: Vec<(Block, usize)>,
@@ -70,6 +70,11 @@ impl Distances {
     fn are_far(&self) -> bool {
         self.entries >= FEW && self.far > self.entries / NEAR
     }
+}
+
+/// The place in an element of [`Ahead::order`].
+const fn place(entry: u64) -> usize {
+    (entry & 0xffff_ffff) as usize
 }
 
 impl Ahead {
@@ -139,7 +144,7 @@ impl Ahead {
         let mut distances = Distances::default();
         for (place, tid) in (0..).zip(&self.answers) {
             distances.add(*tid);
-            self.order.push(tid << 16 | place);
+            self.order.push(tid >> 16 << 32 | place);
         }
         self.scattered = distances.are_far();
         if !self.scattered {
@@ -151,13 +156,11 @@ impl Ahead {
         for some in self.order.chunks(AT_ONCE) {
             let (tids, dead) = (&mut tids[..some.len()], &mut dead[..some.len()]);
             for (tid, entry) in tids.iter_mut().zip(some) {
-                *tid = entry >> 16;
+                *tid = self.answers[place(*entry)];
             }
             rows.ask(tids, dead);
             for ((entry, tid), dead) in some.iter().zip(tids).zip(dead) {
-                if let Some(answer) = self.answers.get_mut((entry & 0xffff) as usize) {
-                    *answer = *tid << 1 | u64::from(*dead);
-                }
+                self.answers[place(*entry)] = *tid << 1 | u64::from(*dead);
             }
         }
         Ok(())
