@@ -8,7 +8,8 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET enable_sort = off;
 
--- Entries that an index has for nothing, up to those that no scan has bothered about.
+-- Entries that an index has for nothing, up to those that no scan has bothered about:
+-- some are always left, on pages of the table where few rows are dead.
 -- Counted by a sequential scan, which drops nothing.
 CREATE FUNCTION few_dead(index regclass, OUT few boolean, OUT dead bigint) LANGUAGE plpgsql
 SET enable_seqscan = on SET enable_indexscan = off SET enable_indexonlyscan = off AS $$

@@ -7,7 +7,12 @@
 //! time. In the order of the table one lookup goes nearly the way of the one before.
 //!
 //! An answer is taken for the TID alone that was asked for, so leaves may change as
-//! they like until the bulk delete comes to them.
+//! they like until the bulk delete comes to them. It stays true so long: which rows are
+//! dead is settled before a bulk delete begins, and none of their TIDs is used again
+//! before it has ended.
+//!
+//! Leaves that are not in shared buffers are read twice, the second time from the
+//! operating system's cache.
 
 use super::Tree;
 use crate::error::Result;
@@ -18,14 +23,16 @@ use crate::store::PageStore;
 use crate::tree::Pause;
 
 /// Entries that are read ahead at most, 16 bytes each. The more, the nearer to each
-/// other they are in the table.
-const MOST_ENTRIES: usize = 1 << 18;
+/// other they are in the table. Tests come to the end of that often.
+const MOST_ENTRIES: usize = if cfg!(test) { 300 } else { 1 << 18 };
 /// Leaves that are read ahead at most.
 const MOST_LEAVES: usize = 1 << 10;
 /// Rows that are asked for in one call.
-const AT_ONCE: usize = 1024;
-/// One in so many entries may be far from its predecessor in the table for asking in
-/// the order of the index to be as good.
+const AT_ONCE: usize = if cfg!(test) { 40 } else { 1024 };
+/// So many entries that a leaf has lost since it was read are looked past.
+const MOST_LOST: usize = 256;
+/// One entry in so many may turn back in the table for asking in the order of the index
+/// to be as good.
 const NEAR: usize = 4;
 /// Fewer entries say nothing of the others.
 const FEW: usize = 32;
@@ -44,31 +51,42 @@ pub(super) struct Ahead {
     /// The answers for what is left of the present leaf.
     at: usize,
     end: usize,
-    /// Of the entries that were asked for one by one in the present leaf.
-    distances: Distances,
+    /// Of the entries that there was no answer for, in the last leaves.
+    way: Way,
     /// Whether reading ahead pays.
     scattered: bool,
+    /// Leaves to go before that is looked at again, and how many they were at first.
+    rest: usize,
+    last_rest: usize,
 }
 
-/// How often neighbours in the index are far apart in the table.
+/// How the order of the index goes through the table.
 #[derive(Default)]
-struct Distances {
-    last: u64,
+struct Way {
+    page: u64,
+    upwards: bool,
     entries: usize,
-    far: usize,
+    turns: usize,
 }
 
-impl Distances {
+impl Way {
+    /// Goes to a row. Lookups of rows on one page or the next are near each other, and
+    /// so are those of rows further apart as long as it goes on in one direction.
     #[inline]
-    fn add(&mut self, tid: Tid) {
+    fn go_to(&mut self, tid: Tid) {
         let page = tid >> 16;
+        let upwards = page > self.page;
+        let far = page.abs_diff(self.page) > 1;
         self.entries += 1;
-        self.far += usize::from(page.wrapping_sub(self.last) > 1);
-        self.last = page;
+        self.turns += usize::from(far && upwards != self.upwards);
+        if far {
+            self.upwards = upwards;
+        }
+        self.page = page;
     }
 
-    fn are_far(&self) -> bool {
-        self.entries >= FEW && self.far > self.entries / NEAR
+    fn is_winding(&self) -> bool {
+        self.entries >= FEW && self.turns > self.entries / NEAR
     }
 }
 
@@ -86,12 +104,15 @@ impl Ahead {
             next: 0,
             at: 0,
             end: 0,
-            distances: Distances {
-                last: 0,
+            way: Way {
+                page: 0,
+                upwards: false,
                 entries: 0,
-                far: 0,
+                turns: 0,
             },
             scattered: false,
+            rest: 0,
+            last_rest: 0,
         }
     }
 
@@ -141,19 +162,24 @@ impl Ahead {
             self.leaves.push((at, first));
             at = header.right;
         }
-        let mut distances = Distances::default();
+        let mut way = Way::default();
         for (place, tid) in (0..).zip(&self.answers) {
-            distances.add(*tid);
+            way.go_to(*tid);
             self.order.push(tid >> 16 << 32 | place);
         }
-        self.scattered = distances.are_far();
+        self.scattered = way.is_winding();
         if !self.scattered {
+            // It was one leaf among others. The next one may be so, too.
+            self.last_rest = self.leaves.len().max(2 * self.last_rest);
+            self.rest = self.last_rest;
             self.leaves.clear();
             return Ok(());
         }
+        self.last_rest = 0;
         self.order.sort_unstable();
         let (mut tids, mut dead) = ([0; AT_ONCE], [false; AT_ONCE]);
         for some in self.order.chunks(AT_ONCE) {
+            pause()?;
             let (tids, dead) = (&mut tids[..some.len()], &mut dead[..some.len()]);
             for (tid, entry) in tids.iter_mut().zip(some) {
                 *tid = self.answers[place(*entry)];
@@ -169,7 +195,6 @@ impl Ahead {
     /// The bulk delete comes to the entries of leaf `block`: what was answered for
     /// them, and `rows` for the others.
     pub(super) fn of<'a>(&'a mut self, block: Block, rows: &'a mut dyn DeadRows) -> Answers<'a> {
-        self.distances = Distances::default();
         (self.at, self.end) = (0, 0);
         if let Some((leaf, at)) = self.leaves.get(self.next)
             && *leaf == block
@@ -182,8 +207,16 @@ impl Ahead {
     }
 
     /// The bulk delete has seen all of the present leaf.
-    pub(super) fn end(&mut self) {
-        self.scattered |= self.distances.are_far();
+    pub(super) fn leave(&mut self) {
+        if self.way.entries < FEW {
+            return;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+        } else {
+            self.scattered |= self.way.is_winding();
+        }
+        self.way = Way::default();
     }
 }
 
@@ -200,8 +233,9 @@ impl DeadRows for Answers<'_> {
         let left = ahead.answers.get(ahead.at..ahead.end).unwrap_or_default();
         let is_for =
             |answer: &u64, tid: &Tid| answer >> 1 == *tid || planted::is("answer_for_another");
-        // The leaf may have other entries in front of these by now.
-        let skipped = left.iter().position(|answer| is_for(answer, first));
+        // The leaf may have lost some in front of these by now.
+        let mut near = left.iter().take(MOST_LOST);
+        let skipped = near.position(|answer| is_for(answer, first));
         let answers = skipped.and_then(|skipped| left.get(skipped..)?.get(..tids.len()));
         if let (Some(skipped), Some(answers)) = (skipped, answers)
             && answers
@@ -216,7 +250,7 @@ impl DeadRows for Answers<'_> {
             return;
         }
         for tid in tids {
-            ahead.distances.add(*tid);
+            ahead.way.go_to(*tid);
         }
         self.rows.ask(tids, dead);
     }

@@ -100,8 +100,8 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         // Lengthening a line may overshoot by the reserve of one block.
         let most = capacity.saturating_sub(40);
         let target = (capacity * percent / 100).min(most);
-        // So many entries go in at least before the leaf is split: no fold makes more
-        // room than that here.
+        // Room for some entries, which go in before the leaf is split: folding them
+        // makes none. More of it makes larger indexes, and saves no splits.
         let delta = delta_capacity(size) * Pos::<V>::BYTES * 3 / 8;
         Fill::with_reserve(target, most.saturating_sub(delta))
     }

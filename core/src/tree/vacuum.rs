@@ -93,7 +93,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             let entries = leaf.entries();
             let mut answers = ahead.of(block, rows);
             let removed = fits(scratch.edit.plan_delete(&leaf, &mut answers), block)?;
-            ahead.end();
+            ahead.leave();
             let mut used = leaf.used();
             if removed > 0 {
                 self.write_deleted(&guard, &leaf, scratch)?;

@@ -202,7 +202,10 @@ pub mod tests {
         let omen = Summary::of([1.0, 1.6, 3.0]);
         assert_eq!(times_better(&btree, &omen, "s"), Some(2.0));
         // A share that comes out below nothing has no ratio: that of the medians.
-        let omen = Summary::of([1.0, -1.0, 3.0]);
+        let omen = Summary::of([1.0, -1.0, 6.0]);
         assert_eq!(times_better(&btree, &omen, "s"), Some(2.0));
+        // So has what took another number of rounds.
+        let btree = Summary::of([6.0, 2.0, 2.0]);
+        assert_eq!(times_better(&btree, &Summary::exact(1.0), "s"), Some(2.0));
     }
 }

@@ -105,6 +105,38 @@ fn bulk_delete_waits_for_tids_that_a_scan_still_holds() {
     }
 }
 
+/// A bulk delete reads ahead where neighbours are far apart in the table, and not
+/// again and again where it is a leaf here and there.
+#[test]
+fn leaves_are_not_read_ahead_in_vain() {
+    let mut rng = Rng::new(11);
+    for (scattered, least, most) in [(0, 1, 1), (60, 1, 2), (250, 2, 2)] {
+        let mut entry = |i: u64| {
+            let row = match i % 250 < scattered {
+                true => rng.below(100_000),
+                false => i,
+            };
+            p(
+                i << 20 | rng.below(1 << 20),
+                row / 20 << 16 | (row % 20 + 1),
+            )
+        };
+        let entries: Vec<Pos<1>> = (0..6_000).map(&mut entry).collect();
+        let mut lab = Lab::build(512, 90, Choice::Auto, &entries);
+        let leaves = u64::from(lab.verify().leaves);
+        let before = lab.store.locks();
+        let tree = Tree::new(&lab.store, &lab.router);
+        let mut stats = DeleteStats::default();
+        tree.bulk_delete(&mut |_| false, &mut lab.scratch, &mut || Ok(()), &mut stats)
+            .unwrap();
+        let locks = lab.store.locks() - before;
+        assert!(
+            (least * leaves..=most * leaves + 40).contains(&locks),
+            "{scattered}: {locks} locks for {leaves} leaves"
+        );
+    }
+}
+
 fn lab_entry(i: u64) -> Pos<1> {
     serial(i + 1).pop().unwrap()
 }
