@@ -223,11 +223,25 @@ bench: install
 keep-bench:
 	@! grep -E '^make bench .*(QUICK|ONLY)' target/bench/benchmarks.md \
 		|| { echo 'This is not a full run.' >&2; exit 1; }
-	mkdir -p docs/benchmarks
-	cp target/bench/*.svg target/bench/results.json docs/benchmarks/
-	awk '/^## / && goals { while ((getline line < "docs/where-the-time-goes.md") > 0) print line; \
-		print ""; goals = 0 } /^## Goals/ { goals = 1 } { print }' target/bench/benchmarks.md \
-		| sed 's|\](\([a-z]*\.svg\))|](benchmarks/\1)|' > docs/benchmarks.md
+	$(call keep,benchmarks,where-the-time-goes.md)
+
+# The same for a run with 100 million rows, of whatever workloads.
+.PHONY: keep-bench-100M
+keep-bench-100M:
+	@grep -qE '^make bench ROWS=100000000' target/bench/benchmarks.md \
+		|| { echo 'This is not a run with 100 million rows.' >&2; exit 1; }
+	$(call keep,benchmarks-100M,at-100-million-rows.md)
+
+# keep NAME, TEXT: the run as docs/NAME.md, its pictures and numbers in docs/NAME, and
+# docs/TEXT behind the goals that were measured.
+define keep
+mkdir -p docs/$(1)
+cp target/bench/*.svg target/bench/results.json docs/$(1)/
+awk '/^## / && goals { while ((getline line < "docs/$(2)") > 0) print line; \
+	print ""; goals = 0 } /^## Goals/ { goals = 1 } { print }' target/bench/benchmarks.md \
+	| grep -v '| not measured |' \
+	| sed 's|](\([a-z]*\.svg\))|]($(1)/\1)|' > docs/$(1).md
+endef
 
 # Every workload of the benchmark once, on small tables: answers, plans and sizes.
 .PHONY: test-bench

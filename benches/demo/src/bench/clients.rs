@@ -15,10 +15,8 @@ pub const READ_GROUP: &str = "clients";
 pub const INSERT_GROUP: &str = "rows";
 
 const CLIENTS: [usize; 3] = [1, 4, 8];
-/// Of one repetition.
-const SECONDS: u64 = 1;
-/// Transactions of each client where time does not matter.
-const CHECK_TRANSACTIONS: u64 = 20;
+/// Of each client in one repetition: a tenth of a second or two.
+const TRANSACTIONS: u64 = 2_000;
 
 /// `SELECT` of an existing row of keys 1, 2, 3, ...
 pub fn lookups(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
@@ -110,11 +108,8 @@ fn rate(lab: &mut Lab, script: &str, clients: usize, round: usize) -> Result<f64
         .arg(format!("--jobs={}", clients.min(2)))
         .arg("--file")
         .arg(&file);
-    if lab.scale.check {
-        pgbench.arg(format!("--transactions={CHECK_TRANSACTIONS}"));
-    } else {
-        pgbench.arg(format!("--time={SECONDS}"));
-    }
+    let transactions = lab.scale.loops(TRANSACTIONS);
+    pgbench.arg(format!("--transactions={transactions}"));
     let output = pgbench
         .arg("postgres")
         .output()

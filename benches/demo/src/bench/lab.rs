@@ -19,6 +19,8 @@ pub const BASE: &str = "base";
 const LEAST_SECONDS: f64 = 2.0;
 /// Times as many repetitions of short measurements at most.
 const MORE: usize = 3;
+/// Times as many repetitions of what is cut into short ones.
+const OFTEN: usize = 12;
 
 /// How much is done.
 #[derive(Clone, Copy)]
@@ -205,7 +207,8 @@ impl Lab {
         })
     }
 
-    /// As [`Self::repeat`], with more repetitions, for what takes a second.
+    /// As [`Self::repeat`], with many repetitions, for what can be cut into short ones:
+    /// then all methods meet the same of what disturbs the machine.
     pub fn repeat_often<V>(
         &mut self,
         methods: &[Method],
@@ -213,7 +216,7 @@ impl Lab {
     ) -> Result<Vec<Vec<V>>> {
         let scale = self.scale;
         if !scale.quick && !scale.check {
-            self.scale.repetitions *= MORE;
+            self.scale.repetitions *= OFTEN;
         }
         let values = self.repeat(methods, one);
         self.scale = scale;

@@ -17,9 +17,8 @@ pub const PLANNING_GROUP: &str = "planning";
 const PARTITIONS: u64 = 1_000;
 /// Rows of each partition at most.
 const PARTITION_ROWS: u64 = 10_000;
-/// Of each statement in one repetition: short ones, so that both methods meet the
-/// same of what disturbs the machine.
-const EXPLAINS: u64 = 1_000;
+/// Of each statement in one repetition.
+const EXPLAINS: u64 = 250;
 /// The database without the extension.
 const WITHOUT: &str = "without_extension";
 

@@ -118,7 +118,7 @@ fn leaves_are_not_read_ahead_in_vain() {
             };
             p(
                 i << 20 | rng.below(1 << 20),
-                row / 20 << 16 | (row % 20 + 1),
+                ((row / 20) << 16) | (row % 20 + 1),
             )
         };
         let entries: Vec<Pos<1>> = (0..6_000).map(&mut entry).collect();
