@@ -15,8 +15,9 @@ pub const READ_GROUP: &str = "clients";
 pub const INSERT_GROUP: &str = "rows";
 
 const CLIENTS: [usize; 3] = [1, 4, 8];
-/// Of each client in one repetition: a tenth of a second or two.
-const TRANSACTIONS: u64 = 2_000;
+/// Of each client in one repetition: a second or less. Fewer would measure what a new
+/// session has to load.
+const TRANSACTIONS: u64 = 10_000;
 
 /// `SELECT` of an existing row of keys 1, 2, 3, ...
 pub fn lookups(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {

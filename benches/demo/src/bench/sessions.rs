@@ -18,7 +18,7 @@ const PARTITIONS: u64 = 1_000;
 /// Rows of each partition at most.
 const PARTITION_ROWS: u64 = 10_000;
 /// Of each statement in one repetition.
-const EXPLAINS: u64 = 250;
+const EXPLAINS: u64 = 500;
 /// The database without the extension.
 const WITHOUT: &str = "without_extension";
 
