@@ -102,7 +102,7 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         let target = (capacity * percent / 100).min(most);
         // Room for some entries, which go in before the leaf is split: folding them
         // makes none. More of it makes larger indexes, and saves no splits.
-        let delta = delta_capacity(size) * Pos::<V>::BYTES * 3 / 8;
+        let delta = delta_capacity(size) * Pos::<V>::BYTES / 4;
         Fill::with_reserve(target, most.saturating_sub(delta))
     }
 
