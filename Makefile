@@ -50,6 +50,7 @@ help:
 	@echo 'make bench          every workload beside btree, hash and BRIN, with goals: tables, plots,'
 	@echo '                    target/bench/benchmarks.md; ROWS=10000000, QUICK=1, ONLY=name,name'
 	@echo 'make keep-bench     the last full run of it becomes docs/benchmarks.md'
+	@echo '                    (keep-bench-100M: one of 100 million rows, docs/benchmarks-100M.md)'
 	@echo 'make test-bench     answers, plans and sizes of every workload of it, on small tables'
 	@echo 'make bench-micro    criterion benchmarks of the core'
 	@echo 'make build          debug build'
