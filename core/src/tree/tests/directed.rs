@@ -108,6 +108,7 @@ fn bulk_delete_waits_for_tids_that_a_scan_still_holds() {
 /// A bulk delete reads ahead where neighbours are far apart in the table, and not
 /// again and again where it is a leaf here and there.
 #[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
 fn leaves_are_not_read_ahead_in_vain() {
     let mut rng = Rng::new(11);
     for (scattered, least, most) in [(0, 1, 1), (60, 1, 2), (250, 2, 2)] {
