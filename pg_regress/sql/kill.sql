@@ -8,8 +8,7 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET enable_sort = off;
 
--- Entries that an index has for nothing, up to those that no scan has bothered about:
--- some are always left, on pages of the table where few rows are dead.
+-- Entries that an index has for nothing, up to those that no scan has bothered about.
 -- Counted by a sequential scan, which drops nothing.
 CREATE FUNCTION few_dead(index regclass, OUT few boolean, OUT dead bigint) LANGUAGE plpgsql
 SET enable_seqscan = on SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
@@ -19,7 +18,7 @@ BEGIN
     EXECUTE (SELECT format('SELECT count(*) FROM %s', indrelid::regclass) FROM pg_index WHERE indexrelid = index)
         INTO rows;
     dead := (SELECT entries FROM omen_stats(index)) - rows;
-    few := dead BETWEEN 0 AND 100;
+    few := dead BETWEEN 0 AND 50;
     IF few THEN
         dead := NULL;
     END IF;

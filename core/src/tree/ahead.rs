@@ -38,6 +38,7 @@ const NEAR: usize = 4;
 const FEW: usize = 32;
 
 /// What was answered for the leaves ahead of a bulk delete.
+#[derive(Default)]
 pub(super) struct Ahead {
     /// For each entry its TID and, in the lowest bit, whether that is dead. Before the
     /// answer the TID alone.
@@ -96,26 +97,6 @@ const fn place(entry: u64) -> usize {
 }
 
 impl Ahead {
-    pub(super) const fn new() -> Self {
-        Self {
-            answers: Vec::new(),
-            order: Vec::new(),
-            leaves: Vec::new(),
-            next: 0,
-            at: 0,
-            end: 0,
-            way: Way {
-                page: 0,
-                upwards: false,
-                entries: 0,
-                turns: 0,
-            },
-            scattered: false,
-            rest: 0,
-            last_rest: 0,
-        }
-    }
-
     /// Whether [`Self::read`] should be called for the leaf that comes next.
     pub(super) fn is_due(&self) -> bool {
         self.scattered && self.next >= self.leaves.len()

@@ -100,9 +100,9 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
         // Lengthening a line may overshoot by the reserve of one block.
         let most = capacity.saturating_sub(40);
         let target = (capacity * percent / 100).min(most);
-        // Room for some entries, which go in before the leaf is split: folding them
-        // makes none. More of it makes larger indexes, and saves no splits.
-        let delta = delta_capacity(size) * Pos::<V>::BYTES / 4;
+        // Nearly half a delta area of entries go in before the leaf is split: to be
+        // folded it would have to have more room.
+        let delta = delta_capacity(size) * Pos::<V>::BYTES * 7 / 16;
         Fill::with_reserve(target, most.saturating_sub(delta))
     }
 

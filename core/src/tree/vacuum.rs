@@ -63,7 +63,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let mut block = self.meta()?.first_leaf;
         let mut low = Pos::MIN;
         let mut left = None;
-        let mut ahead = Ahead::new();
+        let mut ahead = Ahead::default();
         loop {
             if ahead.is_due() {
                 ahead.read(self, block, &mut scratch.edit, rows, pause)?;
