@@ -180,14 +180,14 @@ fn blocks_of(heap: pg_sys::Relation) -> u32 {
     unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, fork) }
 }
 
-/// Lets the heap prune pages on which several of `rows` are dead and not pruned:
+/// Lets the heap prune pages on which `few` of `rows`, or more, are dead and not pruned:
 /// only then are their line pointers dead. By itself it prunes a page that is read
 /// only if less than a tenth of it is free, or if an update has found it full and
 /// noted so; so it is noted. That is a hint, which nobody logs.
 ///
 /// # Safety
 /// `heap` is open, and nothing is locked.
-pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Tid>) {
+pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Tid>, few: usize) {
     // SAFETY: the table is open.
     if !unsafe { is_heap(heap) } {
         return;
@@ -203,7 +203,7 @@ pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Ti
     let blocks = blocks_of(heap);
     let page = |tid: &Tid| tid >> 16;
     begin_elsewhere(tids, page);
-    let many = |same: &&[Tid]| same.len() >= usize::from(MIN_ENTRIES);
+    let many = |same: &&[Tid]| same.len() >= few;
     for same in tids
         .chunk_by(|a, b| page(a) == page(b))
         .filter(many)
@@ -213,14 +213,14 @@ pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Ti
             && block < blocks
         {
             // SAFETY: the table is open and has the page.
-            unsafe { prune_page(heap, block, same) };
+            unsafe { prune_page(heap, block, same, few) };
         }
     }
 }
 
 /// # Safety
 /// As for [`prune`]; the table has page `block`.
-unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid]) {
+unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid], few: usize) {
     const FLAGS: usize = offset_of!(pg_sys::PageHeaderData, pd_flags);
     // SAFETY: the caller's promise.
     let pin = unsafe { Pin::new(pg_sys::ReadBuffer(heap, block)) };
@@ -229,7 +229,7 @@ unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid]) {
     };
     let flags = |tid: &Tid| line_pointer_flags(page.whole(), (tid & 0xffff) as usize);
     let unpruned = |tid: &&Tid| flags(tid).is_some_and(|flags| flags != LP_DEAD);
-    if tids.iter().filter(unpruned).count() < usize::from(MIN_ENTRIES) {
+    if tids.iter().filter(unpruned).count() < few {
         return;
     }
     let full = (pg_sys::PD_PAGE_FULL as u16).to_ne_bytes();

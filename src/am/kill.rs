@@ -16,6 +16,10 @@ use crate::storage::{PgStore, Pin};
 /// Dead entries from which on a record is worth its while: passing so many again
 /// costs about as much.
 const LEAST: usize = 16;
+/// Dead rows of one heap page from which on it is pruned at the first chance: that is
+/// a record as well. Pages with fewer, as a queue leaves behind, have their turn once a
+/// chance has come to nothing, or their entries would be passed for good.
+const FEW_ROWS: usize = 4;
 /// Chances that are let pass at most after one that came to nothing.
 const MAX_PASSED: u16 = 254;
 
@@ -34,6 +38,11 @@ impl Patience {
         let left = self.left.get();
         self.left.set(left.saturating_sub(1));
         left == 0
+    }
+
+    /// Whether the last chance that was taken came to nothing.
+    fn is_tried(&self) -> bool {
+        self.last.get() > 0
     }
 
     /// What came of it.
@@ -75,8 +84,13 @@ pub(super) unsafe fn drop_killed<const V: usize>(
     // SAFETY: the caller's promise.
     let (store, mut rows) = unsafe { (PgStore::new(index, &state.known), KilledRows::of(heap)) };
     let dropped = with_scratch(|scratch| {
+        let few = if state.patience.is_tried() {
+            1
+        } else {
+            FEW_ROWS
+        };
         // SAFETY: the caller's promise.
-        unsafe { prune(heap, scan.killed_rows()) };
+        unsafe { prune(heap, scan.killed_rows(), few) };
         let tree = Tree::new(&store, &state.router);
         scan.drop_killed(&tree, LEAST, scratch, &mut rows)
     })?;
@@ -105,7 +119,8 @@ mod tests {
         // 3, 7, 15 .. 255 chances from one try to the next.
         assert!(tried[0] + tried[1] < 20, "{tried:?}");
         assert!(tried[0] > 4 && tried[1] > 4, "{tried:?}");
+        assert!(patience.is_tried());
         patience.note(1);
-        assert!(patience.is_over());
+        assert!(patience.is_over() && !patience.is_tried());
     }
 }
