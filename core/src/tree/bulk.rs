@@ -93,7 +93,7 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
     fn fill(&self) -> Fill {
         let size = self.sink.page_size();
         let fill = self.options.fillfactor.clamp(10, 100);
-        let spread = (100 - fill).min(4);
+        let spread = (100 - fill).min(2);
         let step = self.next.wrapping_mul(0x9e37_79b9) >> 16;
         let percent = (fill - spread + step % (2 * spread + 1)) as usize;
         let capacity = leaf_capacity::<V>(size);
