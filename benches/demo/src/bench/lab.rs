@@ -20,7 +20,7 @@ const LEAST_SECONDS: f64 = 2.0;
 /// Times as many repetitions of short measurements at most.
 const MORE: usize = 3;
 /// Times as many repetitions of what is cut into short ones.
-const OFTEN: usize = 6;
+const OFTEN: usize = 12;
 
 /// How much is done.
 #[derive(Clone, Copy)]

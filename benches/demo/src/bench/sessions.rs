@@ -18,9 +18,13 @@ const PARTITIONS: u64 = 1_000;
 /// Rows of each partition at most.
 const PARTITION_ROWS: u64 = 10_000;
 /// Of each statement in one repetition.
-const EXPLAINS: u64 = 500;
+const EXPLAINS: u64 = 250;
+/// Before these, in the same session: it fills its caches.
+const FIRST_EXPLAINS: u64 = 25;
 /// The database without the extension.
 const WITHOUT: &str = "without_extension";
+/// And the one with it.
+const WITH: &str = "postgres";
 
 /// Memory after lookups all over one index, beyond that of the session before them.
 pub fn one_index(lab: &mut Lab, data_set: &str) -> Result<()> {
@@ -136,21 +140,21 @@ pub fn planning(lab: &mut Lab) -> Result<()> {
         ),
     ] {
         let begin = begin.replace("omen", &lab.candidate);
-        let mut sessions = Vec::new();
-        for (method, database) in BOTH.into_iter().zip([WITHOUT, "postgres"]) {
-            let mut session = lab.cluster.connect_to(database)?;
-            session.batch_execute(PLANNED)?;
-            if method == Method::Candidate {
-                session.batch_execute(&begin)?;
-            }
-            sessions.push(session);
+        for database in [WITHOUT, WITH] {
+            lab.cluster.connect_to(database)?.batch_execute(PLANNED)?;
         }
         let explains = lab.scale.loops(EXPLAINS);
-        let seconds = lab.repeat_often(&BOTH, |_, _, method| {
-            explain(
-                &mut sessions[usize::from(method == Method::Candidate)],
-                explains,
-            )
+        // Where a session's memory lies decides about some percent: each round has new ones.
+        let seconds = lab.repeat_often(&BOTH, |lab, _, method| {
+            let mut session = if method == Method::Candidate {
+                let mut session = lab.cluster.connect_to(WITH)?;
+                session.batch_execute(&begin)?;
+                session
+            } else {
+                lab.cluster.connect_to(WITHOUT)?
+            };
+            explain(&mut session, FIRST_EXPLAINS)?;
+            explain(&mut session, explains)
         })?;
         let subject = Subject {
             group: PLANNING_GROUP,
