@@ -124,6 +124,18 @@ mod tests {
         assert_eq!(number(sorted), 0);
         assert_eq!(number("SELECT count(*) FROM t WHERE k IS NULL"), 60_000);
         agree("t", "k", "k BETWEEN 1000000 AND 1100000");
+        run(
+            "CREATE TABLE u AS SELECT g::int8 AS k, md5(g::text)::uuid AS id \
+             FROM generate_series(1, 300000) g",
+        );
+        for column in ["k", "id"] {
+            run(&format!(
+                "CREATE INDEX u_{column} ON u USING omen ({column})"
+            ));
+            run(&format!(
+                "SELECT omen_index_check('u_{column}', true, true)"
+            ));
+        }
     }
 
     #[pg_test]

@@ -435,6 +435,34 @@ impl<'a, const V: usize> BlockView<'a, V> {
         count
     }
 
+    /// Whether this is a line that would have `entries` behind its last position.
+    pub(crate) fn is_continued_by(&self, entries: &[Pos<V>]) -> bool {
+        const PIECE: usize = 64;
+        if !self.is_line() {
+            return false;
+        }
+        let (mut ranks, mut vals, mut tids) = ([0; PIECE], [[0; PIECE]; V], [0; PIECE]);
+        let mut at = self.n;
+        entries.chunks(PIECE).all(|piece| {
+            let count = piece.len();
+            let columns = Columns {
+                ranks: &mut ranks[..count],
+                vals: vals.each_mut().map(|vals| &mut vals[..count]),
+                tids: &mut tids[..count],
+            };
+            self.decode_into(at, columns);
+            at += count;
+            piece.iter().enumerate().all(|(i, pos)| {
+                let same_vals = pos
+                    .vals
+                    .iter()
+                    .zip(&vals)
+                    .all(|(val, vals)| *val == vals[i]);
+                pos.rank == ranks[i] && same_vals && pos.tid == tids[i]
+            })
+        })
+    }
+
     /// Decodes the positions from `from` on, dead ones included, as many as `out` has
     /// room for.
     pub(crate) fn decode_into(&self, from: usize, out: Columns<'_, V>) {

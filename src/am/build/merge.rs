@@ -4,24 +4,23 @@
 use omen_core::{Error, Result, planted};
 
 use super::entry::{Entry, bytes_of_mut, with_room};
-use crate::storage::{Receiver, SpillReader};
+use super::packed::{BLOCK, Unpacker};
+use crate::storage::Receiver;
 
-/// Entries that are read from a file at once.
-const READ: usize = 512;
 /// Entries that a worker sends at once, at most.
 pub(super) const MESSAGE: usize = 1 << 11;
 
 /// Where the entries of a stream come from.
-enum Origin {
+enum Origin<const V: usize> {
     /// All are there already.
     Memory,
-    File(SpillReader),
+    File(Unpacker<V>),
     Worker(Receiver),
 }
 
 /// Ascending entries.
 pub(super) struct Stream<const V: usize> {
-    origin: Origin,
+    origin: Origin<V>,
     /// What was read; from `at` on, what comes next.
     entries: Vec<Entry<V>>,
     at: usize,
@@ -41,10 +40,10 @@ impl<const V: usize> Stream<V> {
     }
 
     /// The `count` entries of a file.
-    pub fn of_file(file: SpillReader, count: u64) -> Result<Self> {
+    pub fn of_file(file: Unpacker<V>, count: u64) -> Result<Self> {
         Ok(Self {
             origin: Origin::File(file),
-            entries: with_room(READ)?,
+            entries: with_room(BLOCK)?,
             at: 0,
             left: count,
         })
@@ -85,11 +84,7 @@ impl<const V: usize> Stream<V> {
         // All lengths are within the room taken for the list.
         match &mut self.origin {
             Origin::Memory => {}
-            Origin::File(file) => {
-                let count = self.left.min(READ as u64) as usize;
-                self.entries.resize(count, ([0; V], 0));
-                file.read_exact(bytes_of_mut(&mut self.entries));
-            }
+            Origin::File(file) => file.read(&mut self.entries),
             Origin::Worker(worker) => {
                 let bytes = worker.receive()?;
                 let count = bytes.len() / size_of::<Entry<V>>();

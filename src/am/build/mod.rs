@@ -5,6 +5,7 @@ mod collect;
 mod entry;
 mod load;
 mod merge;
+mod packed;
 mod parallel;
 mod sort;
 mod worker;

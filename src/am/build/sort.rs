@@ -4,10 +4,10 @@ use omen_core::{Error, Result, planted};
 use pgrx::check_for_interrupts;
 use pgrx::pg_sys;
 
-use super::entry::{Entry, bytes_of, collect, with_room};
+use super::entry::{Entry, collect, with_room};
 use super::merge::{Merge, Stream};
+use super::packed::Packer;
 use crate::am::sort::sort;
-use crate::storage::SpillFile;
 
 /// Entries of a run that are written between two looks at interrupts.
 const CHUNK: usize = 1 << 12;
@@ -89,15 +89,15 @@ impl<const V: usize> Sorter<V> {
     /// Writes the entries held to a file of their own.
     fn spill(&mut self) -> Result<()> {
         self.sort();
-        let mut run = Run::new(self.context);
-        run.write(&self.entries);
+        let mut run = Run::new(self.context)?;
+        run.write(&self.entries)?;
         self.entries.clear();
         self.runs.add(run.finish()?)?;
         if self.runs.count() >= MAX_RUNS {
-            let mut all = Run::new(self.context);
+            let mut all = Run::new(self.context)?;
             let mut waiting = with_room(CHUNK)?;
             let mut write = |entries: &mut Vec<Entry<V>>| {
-                all.write(entries);
+                all.write(entries)?;
                 entries.clear();
                 Ok(())
             };
@@ -124,30 +124,31 @@ impl<const V: usize> Sorter<V> {
 }
 
 /// A sorted run being written.
-struct Run {
-    file: SpillFile,
+struct Run<const V: usize> {
+    file: Packer<V>,
     count: u64,
 }
 
-impl Run {
-    fn new(context: pg_sys::MemoryContext) -> Self {
-        Self {
+impl<const V: usize> Run<V> {
+    fn new(context: pg_sys::MemoryContext) -> Result<Self> {
+        Ok(Self {
             // SAFETY: the context is that of the build, which the file does
             // not outlive.
-            file: unsafe { SpillFile::create(context) },
+            file: unsafe { Packer::create(context)? },
             count: 0,
-        }
+        })
     }
 
-    fn write<const V: usize>(&mut self, entries: &[Entry<V>]) {
+    fn write(&mut self, entries: &[Entry<V>]) -> Result<()> {
         for chunk in entries.chunks(CHUNK) {
             check_for_interrupts!();
-            self.file.write(bytes_of(chunk));
+            self.file.write(chunk)?;
         }
         self.count += entries.len() as u64;
+        Ok(())
     }
 
-    fn finish<const V: usize>(self) -> Result<Stream<V>> {
-        Stream::of_file(self.file.into_reader(), self.count)
+    fn finish(self) -> Result<Stream<V>> {
+        Stream::of_file(self.file.finish()?, self.count)
     }
 }

@@ -55,7 +55,7 @@ foreach my $row (1, 100_000, 199_999, 200_000)
 nothing_is_left('after errors');
 
 ($rc, $out, $err) = $node->psql('postgres',
-	q{SET temp_file_limit = '600kB'; CREATE INDEX big_k ON big USING omen (k)});
+	q{SET temp_file_limit = '300kB'; CREATE INDEX big_k ON big USING omen (k)});
 like($err, qr/temporary file size exceeds/, 'each process keeps to the limit on temporary files');
 nothing_is_left('after too large files');
 

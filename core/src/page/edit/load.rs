@@ -75,10 +75,7 @@ impl<const V: usize> EditScratch<V> {
     pub fn seal_within(&mut self, fill: &Fill) -> Result<Option<Pos<V>>> {
         let mut n = self.cut(true);
         let base = self.footprint();
-        let lengthens = self
-            .pieces
-            .last()
-            .is_some_and(|last| self.extends(last, &[], n));
+        let lengthens = self.continues(&[], n);
         // The first block of a page is taken as it is.
         let mut fits = lengthens || base == 0;
         while !fits {
@@ -102,7 +99,11 @@ impl<const V: usize> EditScratch<V> {
             .get(n.wrapping_sub(1))
             .copied()
             .ok_or(Error::Full)?;
-        self.seal(&[], n)?;
+        if lengthens {
+            self.add_to_line(n);
+        } else {
+            self.seal(&[], n)?;
+        }
         Ok(Some(last))
     }
 

@@ -285,16 +285,21 @@ impl<const V: usize> EditScratch<V> {
     /// Encodes the first `n` pending entries as a piece, or lengthens the line
     /// in front of them.
     fn seal(&mut self, page: &[u8], n: usize) -> Result<()> {
-        let last = self.pieces.last().copied();
-        if !last.is_some_and(|last| self.extends(&last, page, n)) {
-            return self.seal_alone(n);
+        if self.continues(page, n) {
+            self.add_to_line(n);
+            return Ok(());
         }
+        self.seal_alone(n)
+    }
+
+    /// Adds the first `n` pending entries to the line in front of them, which they
+    /// continue.
+    fn add_to_line(&mut self, n: usize) {
         if let Some(piece) = self.pieces.last_mut() {
             piece.n += n;
             piece.live += n;
         }
         self.pending.drain(..n);
-        Ok(())
     }
 
     /// As [`EditScratch::seal`], but never by lengthening the piece before.
@@ -317,18 +322,16 @@ impl<const V: usize> EditScratch<V> {
         Ok(())
     }
 
-    fn extends(&self, piece: &Piece<V>, page: &[u8], n: usize) -> bool {
+    /// Whether the last piece is a line that the first `n` pending entries continue.
+    fn continues(&self, page: &[u8], n: usize) -> bool {
+        let Some(piece) = self.pieces.last() else {
+            return false;
+        };
         if piece.survivors || piece.skip + piece.n + n > MAX_LINE {
             return false;
         }
-        let Some(view) = self.piece_view(piece, page) else {
-            return false;
-        };
-        view.is_line()
-            && self.pending[..n]
-                .iter()
-                .enumerate()
-                .all(|(i, pos)| view.pos(piece.n + i) == *pos)
+        let view = self.piece_view(piece, page);
+        view.is_some_and(|view| view.is_continued_by(&self.pending[..n]))
     }
 
     fn flush(&mut self, page: &[u8], greedy: bool) -> Result<()> {
