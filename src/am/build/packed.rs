@@ -151,7 +151,7 @@ mod tests {
     fn what_was_packed_is_read_back() {
         const LAST: u64 = (1 << 48) - 1;
         let noise = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
-        let tid = |i: u64| i / 185 << 16 | (i % 185 + 1);
+        let tid = |i: u64| ((i / 185) << 16) | (i % 185 + 1);
         let serial: Vec<Entry<1>> = (0..100_000).map(|i| ([i], tid(i))).collect();
         let mut wild: Vec<Entry<2>> = (0..100_001)
             .map(|i| ([noise(i), noise(i + 1)], noise(i) & LAST))
