@@ -91,6 +91,30 @@ SELECT count(*) FROM counter WHERE k IS NOT NULL;
 SELECT * FROM few_dead('counter_desc');
 SELECT omen_index_check('counter_desc', true, true);
 
+-- Each dead row on a heap page of its own, of which more than a third is free.
+CREATE TABLE spread (k int8, pad text);
+ALTER TABLE spread ALTER pad SET STORAGE PLAIN;
+INSERT INTO spread SELECT g, repeat('x', 5000) FROM generate_series(1, 600) g;
+CREATE INDEX spread_k ON spread USING omen (k);
+VACUUM spread;
+SELECT pg_relation_size('spread') / current_setting('block_size')::int AS pages;
+CREATE PROCEDURE read_first(times int) LANGUAGE plpgsql AS $$
+DECLARE
+    found int8;
+BEGIN
+    FOR i IN 1..times LOOP
+        EXECUTE 'SELECT k FROM spread WHERE k > 0 ORDER BY k LIMIT 1' INTO found;
+    END LOOP;
+    RAISE NOTICE 'the first is %', found;
+END $$;
+DELETE FROM spread WHERE k <= 100;
+CALL read_first(30);
+SELECT * FROM few_dead('spread_k');
+DELETE FROM spread WHERE k <= 500;
+CALL read_first(200);
+SELECT * FROM few_dead('spread_k');
+SELECT omen_index_check('spread_k', true, true);
+
 -- Forwards and backwards, in the middle of a table, past rows that came and went in
 -- transactions that did not commit.
 CREATE TABLE gaps (k int8, pad text);

@@ -77,6 +77,7 @@ impl HeapLiveness {
 #[derive(Debug)]
 pub(super) struct KilledRows {
     heap: HeapLiveness,
+    turn: Turn,
 }
 
 impl KilledRows {
@@ -84,10 +85,10 @@ impl KilledRows {
     ///
     /// # Safety
     /// As for [`HeapLiveness::new`].
-    pub unsafe fn of(heap: pg_sys::Relation) -> Self {
+    pub unsafe fn of(heap: pg_sys::Relation, turn: Turn) -> Self {
         // SAFETY: the caller's promise.
         let heap = unsafe { HeapLiveness::new(heap) };
-        Self { heap }
+        Self { heap, turn }
     }
 }
 
@@ -143,7 +144,7 @@ impl Liveness for KilledRows {
         let order = order.get_mut(..tids.len()).unwrap_or(&mut []);
         let page = |index: &u16| tids.get(usize::from(*index)).map_or(0, |tid| tid >> 16);
         order.sort_unstable_by_key(page);
-        begin_elsewhere(order, page);
+        self.turn.rotate(order, page);
         // SAFETY: the table is open.
         if !unsafe { is_heap(heap) } {
             return Ok(());
@@ -162,14 +163,25 @@ impl Liveness for KilledRows {
     }
 }
 
-/// Turns a list that is sorted by page so that it begins with another page each time:
-/// pages of which nothing comes must not keep others from being looked at for good.
-fn begin_elsewhere<T>(sorted: &mut [T], page: impl Fn(&T) -> u64) {
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    let turn = TURN.fetch_add(97, Ordering::Relaxed);
-    if let Some(first) = sorted.get(turn % sorted.len().max(1)).map(&page) {
-        let start = sorted.partition_point(|item| page(item) < first);
-        sorted.rotate_left(start);
+/// Where a search among sorted rows begins. Each chance has another: pages of which
+/// nothing comes must not keep others from being looked at for good. Pruning and looking
+/// share one, or they would be at different pages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn(usize);
+
+impl Turn {
+    /// The next.
+    pub fn next() -> Self {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        Self(TURN.fetch_add(97, Ordering::Relaxed))
+    }
+
+    /// Turns a list that is sorted by page so that it begins with another page.
+    fn rotate<T>(self, sorted: &mut [T], page: impl Fn(&T) -> u64) {
+        if let Some(first) = sorted.get(self.0 % sorted.len().max(1)).map(&page) {
+            let start = sorted.partition_point(|item| page(item) < first);
+            sorted.rotate_left(start);
+        }
     }
 }
 
@@ -183,11 +195,17 @@ fn blocks_of(heap: pg_sys::Relation) -> u32 {
 /// Lets the heap prune pages on which `few` of `rows`, or more, are dead and not pruned:
 /// only then are their line pointers dead. By itself it prunes a page that is read
 /// only if less than a tenth of it is free, or if an update has found it full and
-/// noted so; so it is noted. That is a hint, which nobody logs.
+/// noted so; so it is noted. That is a hint, which nobody logs. At most [`MAX_PAGES`]
+/// are pruned, of those that [`KilledRows`] looks at in the same `turn`.
 ///
 /// # Safety
 /// `heap` is open, and nothing is locked.
-pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Tid>, few: usize) {
+pub(super) unsafe fn prune(
+    heap: pg_sys::Relation,
+    rows: impl Iterator<Item = Tid>,
+    few: usize,
+    turn: Turn,
+) {
     // SAFETY: the table is open.
     if !unsafe { is_heap(heap) } {
         return;
@@ -202,35 +220,39 @@ pub(super) unsafe fn prune(heap: pg_sys::Relation, rows: impl Iterator<Item = Ti
     tids.sort_unstable();
     let blocks = blocks_of(heap);
     let page = |tid: &Tid| tid >> 16;
-    begin_elsewhere(tids, page);
-    let many = |same: &&[Tid]| same.len() >= few;
+    turn.rotate(tids, page);
+    let mut left = MAX_PAGES;
     for same in tids
         .chunk_by(|a, b| page(a) == page(b))
-        .filter(many)
-        .take(MAX_PAGES)
+        .take(MAX_KILLED_PAGES)
     {
-        if let Some(block) = same.first().and_then(|tid| u32::try_from(page(tid)).ok())
+        if left > 0
+            && same.len() >= few
+            && let Some(block) = same.first().and_then(|tid| u32::try_from(page(tid)).ok())
             && block < blocks
         {
             // SAFETY: the table is open and has the page.
-            unsafe { prune_page(heap, block, same, few) };
+            let pruned = unsafe { prune_page(heap, block, same, few) };
+            left -= usize::from(pruned);
         }
     }
 }
 
+/// Whether the heap was told to prune the page.
+///
 /// # Safety
 /// As for [`prune`]; the table has page `block`.
-unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid], few: usize) {
+unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid], few: usize) -> bool {
     const FLAGS: usize = offset_of!(pg_sys::PageHeaderData, pd_flags);
     // SAFETY: the caller's promise.
     let pin = unsafe { Pin::new(pg_sys::ReadBuffer(heap, block)) };
     let Some(mut page) = pin.try_exclusive(block) else {
-        return;
+        return false;
     };
     let flags = |tid: &Tid| line_pointer_flags(page.whole(), (tid & 0xffff) as usize);
     let unpruned = |tid: &&Tid| flags(tid).is_some_and(|flags| flags != LP_DEAD);
     if tids.iter().filter(unpruned).count() < few {
-        return;
+        return false;
     }
     let full = (pg_sys::PD_PAGE_FULL as u16).to_ne_bytes();
     let header = page.bytes_mut().get_mut(FLAGS..FLAGS + 2);
@@ -241,6 +263,7 @@ unsafe fn prune_page(heap: pg_sys::Relation, block: u32, tids: &[Tid], few: usiz
     let _pin = page.into_pin();
     // SAFETY: the buffer is one of the table, pinned and not locked.
     unsafe { pg_sys::heap_page_prune_opt(heap, buffer) };
+    true
 }
 
 /// The heap pages to look at, and their number: first those that several of

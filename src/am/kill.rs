@@ -9,7 +9,7 @@ use omen_core::Result;
 use omen_core::tree::{Scan, Tree};
 use pgrx::pg_sys;
 
-use super::heap::{KilledRows, prune};
+use super::heap::{KilledRows, Turn, prune};
 use super::state::{IndexState, with_scratch};
 use crate::storage::{PgStore, Pin};
 
@@ -81,8 +81,12 @@ pub(super) unsafe fn drop_killed<const V: usize>(
         scan.forget_killed();
         return Ok(());
     }
+    let turn = Turn::next();
     // SAFETY: the caller's promise.
-    let (store, mut rows) = unsafe { (PgStore::new(index, &state.known), KilledRows::of(heap)) };
+    let (store, mut rows) = unsafe {
+        let store = PgStore::new(index, &state.known);
+        (store, KilledRows::of(heap, turn))
+    };
     let dropped = with_scratch(|scratch| {
         let few = if state.patience.is_tried() {
             1
@@ -90,7 +94,7 @@ pub(super) unsafe fn drop_killed<const V: usize>(
             FEW_ROWS
         };
         // SAFETY: the caller's promise.
-        unsafe { prune(heap, scan.killed_rows(), few) };
+        unsafe { prune(heap, scan.killed_rows(), few, turn) };
         let tree = Tree::new(&store, &state.router);
         scan.drop_killed(&tree, LEAST, scratch, &mut rows)
     })?;

@@ -1,4 +1,4 @@
-//! Entries as a build sorts them, and their bytes in files and queues.
+//! Entries as a build sorts them, and their bytes in queues.
 
 use core::mem::offset_of;
 

@@ -89,7 +89,11 @@ impl<const V: usize> Packer<V> {
         Ok(Unpacker {
             file: self.file.into_reader(),
             bytes: with_room(MOST_BYTES + BEHIND)?,
-            columns: Box::default(),
+            columns: {
+                let mut columns = with_room(1)?;
+                columns.push(Entries::default());
+                columns
+            },
         })
     }
 }
@@ -98,7 +102,8 @@ impl<const V: usize> Packer<V> {
 pub(super) struct Unpacker<const V: usize> {
     file: SpillReader,
     bytes: Vec<u8>,
-    columns: Box<Entries<V>>,
+    /// One; a list, because taking memory for that can fail without an abort.
+    columns: Vec<Entries<V>>,
 }
 
 impl<const V: usize> Unpacker<V> {
@@ -112,12 +117,13 @@ impl<const V: usize> Unpacker<V> {
         self.file
             .read_exact(self.bytes.get_mut(..len).unwrap_or_default());
         let block = BlockView::parse(&self.bytes, len, count, 0, false, false);
-        let Some(block) = block.filter(|_| count <= BLOCK) else {
+        let block = block.filter(|_| count <= BLOCK);
+        let (Some(block), Some(columns)) = (block, self.columns.first_mut()) else {
             error!("could not read from temporary file: not what was written");
         };
-        block.decode(0, count, &mut self.columns);
+        block.decode(0, count, columns);
         let read = (0..count).map(|i| {
-            let pos = self.columns.pos(i);
+            let pos = columns.pos(i);
             (pos.vals, pos.tid)
         });
         entries.extend(read);

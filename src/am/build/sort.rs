@@ -152,3 +152,36 @@ impl<const V: usize> Run<V> {
         Stream::of_file(self.file.finish()?, self.count)
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::{Entry, MAX_RUNS, MIN_ENTRIES, Sorter};
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn more_runs_than_are_merged_at_once_lose_nothing() {
+        let count = (MAX_RUNS + 4) * MIN_ENTRIES + 1;
+        // Each key twice, with the same TID or with another.
+        let entry = |i: usize| {
+            let key = (i as u64 / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            ([key], 1 << 16 | (1 + u64::from(i.is_multiple_of(3))))
+        };
+        let mut sorter = Sorter::<1>::new(0);
+        let mut expected: Vec<Entry<1>> = (0..count).map(entry).collect();
+        for entry in &expected {
+            sorter.add(*entry).expect("memory for a run");
+        }
+        assert_eq!(sorter.count(), count as u64);
+        assert!(sorter.runs.count() < MAX_RUNS);
+        expected.sort_unstable();
+        let mut sorted = Vec::new();
+        let all = sorter.finish().expect("memory for the runs");
+        all.drain(|entries| {
+            sorted.extend_from_slice(entries);
+            Ok(())
+        })
+        .expect("all is read");
+        assert!(sorted == expected);
+    }
+}
