@@ -15,7 +15,7 @@ pub const READ_GROUP: &str = "clients";
 pub const INSERT_GROUP: &str = "rows";
 
 const CLIENTS: [usize; 3] = [1, 4, 8];
-/// Of each client in one repetition: half a second or less. Fewer would measure what a
+/// Of each client in one repetition: about half a second. Fewer would measure what a
 /// new session has to load.
 const TRANSACTIONS: u64 = 5_000;
 
@@ -44,7 +44,7 @@ pub fn lookups(lab: &mut Lab, set: &DataSet, methods: &[Method]) -> Result<()> {
             data_set: set.name,
             workload: &format!("pgbench, lookup by key, clients: {clients}"),
             unit: TPS,
-            settings: "prepared",
+            settings: "prepared, a thread of pgbench for each client",
             equal: None,
         };
         lab.record(&subject, &Lab::summaries(&methods, rates, 1.0));
@@ -87,7 +87,7 @@ pub fn inserts(lab: &mut Lab, set: &DataSet) -> Result<()> {
             data_set: set.name,
             workload: &format!("INSERT of one row, {kind}, clients: {clients}"),
             unit: TPS,
-            settings: "prepared, fsync = off",
+            settings: "prepared, a thread of pgbench for each client, fsync = off",
             equal: Some(equal),
         };
         lab.record(&subject, &Lab::summaries(&BOTH, rates, 1.0));

@@ -78,14 +78,6 @@ impl Markdown<'_> {
     }
 }
 
-const OTHERS: &str = "\
-The goals for long ranges were set from what btree takes for a row where the table is in the
-order of the keys and scanned alone: 78 ns index-only, 102 ns with the heap. Those for bitmaps,
-parallel counts and an index far over shared_buffers are held against such tables as well. In
-other tables, and in joins, more of the time is PostgreSQL's, the same with any index:
-
-";
-
 /// The section of goals, for the report and for the terminal.
 pub fn goals_section(results: &[Measurement], candidate: &str, rows: u64) -> String {
     let note = if rows == goals::ROWS {
@@ -97,11 +89,7 @@ pub fn goals_section(results: &[Measurement], candidate: &str, rows: u64) -> Str
             grouped(rows)
         )
     };
-    format!(
-        "\n## Goals\n\n{note}{}\n\n### The same bounds on other keys\n\n{OTHERS}{}\n",
-        goals::table(results, candidate),
-        goals::others_table(results, candidate)
-    )
+    format!("\n## Goals\n\n{note}{}\n", goals::table(results, candidate))
 }
 
 fn pairs(header: [&str; 2], pairs: &[(String, String)]) -> String {
