@@ -435,32 +435,36 @@ impl<'a, const V: usize> BlockView<'a, V> {
         count
     }
 
-    /// Whether this is a line that would have `entries` behind its last position.
-    pub(crate) fn is_continued_by(&self, entries: &[Pos<V>]) -> bool {
+    /// How many of `entries` a line would have behind its last position. Of a block that
+    /// is none: 0.
+    pub(crate) fn continued_by(&self, entries: &[Pos<V>]) -> usize {
         const PIECE: usize = 64;
         if !self.is_line() {
-            return false;
+            return 0;
         }
         let (mut ranks, mut vals, mut tids) = ([0; PIECE], [[0; PIECE]; V], [0; PIECE]);
-        let mut at = self.n;
-        entries.chunks(PIECE).all(|piece| {
+        let mut same = 0;
+        for piece in entries.chunks(PIECE) {
             let count = piece.len();
             let columns = Columns {
                 ranks: &mut ranks[..count],
                 vals: vals.each_mut().map(|vals| &mut vals[..count]),
                 tids: &mut tids[..count],
             };
-            self.decode_into(at, columns);
-            at += count;
-            piece.iter().enumerate().all(|(i, pos)| {
-                let same_vals = pos
-                    .vals
-                    .iter()
-                    .zip(&vals)
-                    .all(|(val, vals)| *val == vals[i]);
-                pos.rank == ranks[i] && same_vals && pos.tid == tids[i]
-            })
-        })
+            self.decode_into(self.n + same, columns);
+            let is_same = |(i, pos): &(usize, &Pos<V>)| {
+                let mut lanes = pos.vals.iter().zip(&vals);
+                pos.rank == ranks[*i]
+                    && lanes.all(|(val, vals)| *val == vals[*i])
+                    && pos.tid == tids[*i]
+            };
+            let more = piece.iter().enumerate().take_while(is_same).count();
+            same += more;
+            if more < count {
+                break;
+            }
+        }
+        same
     }
 
     /// Decodes the positions from `from` on, dead ones included, as many as `out` has

@@ -93,12 +93,7 @@ impl<const V: usize> EditScratch<V> {
     ) -> Result<()> {
         let dir = leaf.dir(index)?;
         let room = MAX_LINE - (dir.skip + dir.n);
-        let more = mine
-            .iter()
-            .take(room)
-            .enumerate()
-            .take_while(|(i, pos)| view.pos(dir.n + i) == **pos)
-            .count();
+        let more = view.continued_by(mine.get(..room).unwrap_or(mine));
         let max = max_block_entries(self.page_size, V);
         if more < mine.len() && dir.n + more < max / 2 {
             return self.merge(leaf, view, 0, view.len(), mine);

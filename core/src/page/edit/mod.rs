@@ -331,7 +331,7 @@ impl<const V: usize> EditScratch<V> {
             return false;
         }
         let view = self.piece_view(piece, page);
-        view.is_some_and(|view| view.is_continued_by(&self.pending[..n]))
+        view.is_some_and(|view| view.continued_by(&self.pending[..n]) == n)
     }
 
     fn flush(&mut self, page: &[u8], greedy: bool) -> Result<()> {
