@@ -38,6 +38,8 @@ impl<const V: usize> Packer<V> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub unsafe fn create(context: pg_sys::MemoryContext) -> Result<Self> {
+        // Lanes and TIDs of eight bytes, and the heads.
+        const { assert!(BLOCK * (8 * V + 8) + 512 <= MOST_BYTES) };
         let mut bytes = with_room(WRITE)?;
         bytes.resize(WRITE, 0);
         let block = with_room(BLOCK)?;
@@ -134,23 +136,23 @@ impl<const V: usize> Unpacker<V> {
 #[pgrx::pg_schema]
 mod tests {
     use super::{Entry, Packer};
+    use omen_core::Result;
     use pgrx::pg_sys;
     use pgrx::prelude::*;
 
-    fn read_back<const V: usize>(parts: &[&[Entry<V>]]) -> Vec<Entry<V>> {
+    fn read_back<const V: usize>(parts: &[&[Entry<V>]]) -> Result<Vec<Entry<V>>> {
         let count: usize = parts.iter().map(|part| part.len()).sum();
         // SAFETY: the context lives as long as the transaction.
-        let packer = unsafe { Packer::create(pg_sys::CurrentMemoryContext) };
-        let mut packer = packer.expect("memory for a run");
+        let mut packer = unsafe { Packer::create(pg_sys::CurrentMemoryContext)? };
         for part in parts {
-            packer.write(part).expect("a block has room");
+            packer.write(part)?;
         }
-        let mut unpacker = packer.finish().expect("memory for a run");
+        let mut unpacker = packer.finish()?;
         let mut entries = Vec::new();
         while entries.len() < count {
             unpacker.read(&mut entries);
         }
-        entries
+        Ok(entries)
     }
 
     #[pg_test]
@@ -171,9 +173,10 @@ mod tests {
             ([u64::MAX], LAST),
             ([u64::MAX], LAST),
         ];
-        assert_eq!(read_back(&[&serial]), serial);
-        assert_eq!(read_back(&[&wild[..1], &wild[1..700], &wild[700..]]), wild);
-        assert_eq!(read_back(&[&nulls]), nulls);
-        assert_eq!(read_back(&[&edges[..]]), edges);
+        let parts = [&wild[..1], &wild[1..700], &wild[700..]];
+        assert!(read_back(&parts) == Ok(wild.clone()));
+        assert!(read_back(&[&serial]) == Ok(serial.clone()));
+        assert!(read_back(&[&nulls]) == Ok(nulls.clone()));
+        assert_eq!(read_back(&[&edges[..]]), Ok(edges.to_vec()));
     }
 }
