@@ -1,7 +1,11 @@
 //! What the callbacks do, in SQL: each answer is compared with that of a
 //! sequential scan.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use pgrx::prelude::*;
+
+use super::scan::seen;
 
 fn run(sql: &str) {
     Spi::run(sql).expect(sql);
@@ -198,6 +202,111 @@ mod tests {
             assert!(plan(&query).contains("Index Only Scan"));
             assert_eq!(text(&all), expected, "{column}");
         }
+    }
+
+    /// Pages asked for while a query runs.
+    fn asked(sql: &str) -> usize {
+        let before = seen::ASKED.load(Relaxed);
+        run(sql);
+        seen::ASKED.load(Relaxed) - before
+    }
+
+    /// Those of them that had to be read.
+    fn read(sql: &str) -> usize {
+        let before = seen::READ.load(Relaxed);
+        run(sql);
+        seen::READ.load(Relaxed) - before
+    }
+
+    /// A temporary table of more pages than there are buffers for such.
+    fn table_out_of_buffers() {
+        run("SET temp_buffers = 100; \
+             CREATE TEMP TABLE temporary AS SELECT (g * 7919) % 100000 AS k \
+             FROM generate_series(1, 100000) g; \
+             CREATE INDEX ON temporary USING omen (k); ANALYZE temporary");
+    }
+
+    #[pg_test]
+    fn pages_of_scattered_rows_are_asked_for_ahead() {
+        const RANGE: &str = "SELECT count(ctid) FROM t WHERE k BETWEEN 500 AND 1499";
+        table(20_000);
+        run("SET enable_seqscan = off; SET enable_bitmapscan = off");
+        assert!(plan(RANGE).contains("Index Scan using t_k"));
+        run("SET effective_io_concurrency = 16");
+        // Some of the table's 89 pages have been asked for lately when it is their turn.
+        assert!(asked(RANGE) > 500, "{}", asked(RANGE));
+        let downwards = "SELECT ctid FROM t WHERE k < 1000 ORDER BY k DESC LIMIT 900";
+        assert!(asked(downwards) > 450, "{}", asked(downwards));
+        let few = "SELECT ctid FROM t WHERE k > 1000 ORDER BY k LIMIT 4";
+        assert!((1..=6).contains(&asked(few)), "{}", asked(few));
+        assert_eq!(asked("SELECT ctid FROM t WHERE k = 777"), 0);
+        let only_keys = "SELECT count(*) FROM t WHERE k BETWEEN 500 AND 1499";
+        assert!(plan(only_keys).contains("Index Only Scan"));
+        assert_eq!(asked(only_keys), 0);
+        run("SET effective_io_concurrency = 0");
+        assert_eq!(asked(RANGE), 0);
+    }
+
+    #[pg_test]
+    fn one_read_at_a_time_is_not_asked_for_ahead() {
+        table_out_of_buffers();
+        only(&["indexscan"]);
+        for order in ["ASC", "DESC"] {
+            let range = format!(
+                "SELECT ctid FROM temporary WHERE k BETWEEN 500 AND 4499 ORDER BY k {order}"
+            );
+            run("SET effective_io_concurrency = 8");
+            assert!(read(&range) > 2000, "{order}: {}", read(&range));
+            run("SET effective_io_concurrency = 1");
+            assert!(read(&range) < 40, "{order}: {}", read(&range));
+        }
+        let ranges = "SELECT count(x.ctid) FROM generate_series(1, 1000) AS g, LATERAL \
+             (SELECT ctid FROM temporary WHERE k <= g * 90 ORDER BY k DESC LIMIT 5) AS x";
+        assert!(read(ranges) < 40, "{}", read(ranges));
+    }
+
+    #[pg_test]
+    fn looking_ahead_changes_no_answer() {
+        table_out_of_buffers();
+        table(20_000);
+        run("DELETE FROM t WHERE k % 7 = 3");
+        let before = seen::READ.load(Relaxed);
+        for setting in [0, 1, 2, 1000] {
+            run(&format!("SET effective_io_concurrency = {setting}"));
+            for table in ["t", "temporary"] {
+                agree(table, "k", "k BETWEEN 100 AND 5000");
+                agree(table, "k", "k IN (5, 6, 7, 900, 901) OR k > 19900");
+            }
+            run("SET enable_indexonlyscan = off; SET enable_bitmapscan = off");
+            agree_in_merge_join();
+        }
+        assert!(seen::READ.load(Relaxed) > before + 1000);
+    }
+
+    /// A merge join that goes back to marks, of rows with their table.
+    fn agree_in_merge_join() {
+        let join = "SELECT string_agg(a.k || ' ' || b.k, ' ' ORDER BY a.k, b.k) FROM \
+             (SELECT k, k / 3 AS third FROM t WHERE k < 3000 ORDER BY k) a \
+             JOIN (SELECT k, ctid FROM t WHERE k < 3000 ORDER BY k) b ON a.third = b.k";
+        run("SET enable_hashjoin = off; SET enable_nestloop = off");
+        let through_index = text(join);
+        only(&["seqscan"]);
+        assert_eq!(through_index, text(join));
+    }
+
+    #[pg_test]
+    fn error_of_looking_ahead_ends_the_query_alone() {
+        const COUNT: &str = "SELECT count(ctid) FROM t WHERE k BETWEEN 500 AND 1499";
+        table(20_000);
+        only(&["indexscan"]);
+        seen::FAIL.store(true, Relaxed);
+        run(
+            "DO $$ BEGIN PERFORM ctid FROM t WHERE k BETWEEN 500 AND 1499; \
+             RAISE 'no error'; \
+             EXCEPTION WHEN undefined_file OR internal_error THEN NULL; END $$",
+        );
+        seen::FAIL.store(false, Relaxed);
+        assert_eq!(number(COUNT), 1000);
     }
 
     #[pg_test]

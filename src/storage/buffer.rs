@@ -2,8 +2,9 @@
 
 use core::cell::Cell;
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, offset_of};
 use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use omen_core::Block;
 use omen_core::store::PageGuard;
@@ -70,6 +71,109 @@ pub(super) unsafe fn prefetch(buffer: pg_sys::Buffer) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = buffer;
+}
+
+/// Functions that may raise an ERROR, by `longjmp`: they are bound without pgrx's guard,
+/// which costs more than they do. Who calls them has one guard around all of the calls,
+/// and nothing within it that needs a drop.
+mod unguarded {
+    use pgrx::pg_sys;
+    unsafe extern "C-unwind" {
+        pub fn PrefetchBuffer(
+            relation: pg_sys::Relation,
+            fork: pg_sys::ForkNumber::Type,
+            block: pg_sys::BlockNumber,
+        ) -> pg_sys::PrefetchBufferResult;
+        pub fn RelationGetNumberOfBlocksInFork(
+            relation: pg_sys::Relation,
+            fork: pg_sys::ForkNumber::Type,
+        ) -> pg_sys::BlockNumber;
+    }
+}
+
+/// The buffer that a page of a table is in, if it is in any that is shared, and
+/// whether it is being read from now on: the operating system has been asked for it
+/// (`PrefetchBuffer`, bufmgr.c). The buffer is not pinned, so it is a hint.
+///
+/// # Safety
+/// `table` is open. An ERROR, as of a page that it does not have, is raised by
+/// `longjmp`: there has to be a guard, and nothing within it that needs a drop.
+pub unsafe fn request_page(
+    table: pg_sys::Relation,
+    block: pg_sys::BlockNumber,
+) -> (Option<pg_sys::Buffer>, bool) {
+    let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+    // SAFETY: the caller's promise.
+    let found = unsafe { unguarded::PrefetchBuffer(table, fork, block) };
+    let shared = (found.recent_buffer > 0).then_some(found.recent_buffer);
+    (shared, found.initiated_io)
+}
+
+/// The number of pages of a table.
+///
+/// # Safety
+/// As for [`request_page`].
+pub unsafe fn pages_of(table: pg_sys::Relation) -> pg_sys::BlockNumber {
+    let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
+    // SAFETY: the caller's promise.
+    unsafe { unguarded::RelationGetNumberOfBlocksInFork(table, fork) }
+}
+
+/// Asks the processor for what a scan of the table looks at first when it comes to a
+/// row: the buffer's descriptor, the page's header and the row's line pointer.
+///
+/// # Safety
+/// `buffer` is the number of a shared buffer.
+pub unsafe fn prefetch_row(buffer: pg_sys::Buffer, offset: u16) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise; prefetching reads nothing.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let index = (buffer - 1) as usize;
+        _mm_prefetch::<_MM_HINT_T0>(pg_sys::BufferDescriptors.wrapping_add(index).cast());
+        let page = pg_sys::BufferGetPage(buffer).cast::<i8>();
+        _mm_prefetch::<_MM_HINT_T0>(page);
+        _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(line_pointer_at(offset)));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (buffer, offset);
+}
+
+/// Asks the processor for a row of a table, where the line pointer says that it is.
+/// Nobody keeps that from being changed meanwhile, or the buffer from being another
+/// page's: then it is asked for in vain.
+///
+/// # Safety
+/// `buffer` is the number of a shared buffer.
+// Valgrind knows it by its name.
+#[inline(never)]
+pub unsafe fn prefetch_tuple(buffer: pg_sys::Buffer, offset: u16) {
+    let at = line_pointer_at(offset);
+    if at + 4 > HEAP_PAGE_SIZE {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise: buffers stay where they are, and the word is in
+    // one, aligned.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let page = pg_sys::BufferGetPage(buffer).cast::<u8>();
+        let word = AtomicU32::from_ptr(page.wrapping_add(at).cast()).load(Ordering::Relaxed);
+        // 15 bits of place come first.
+        let place = word & 0x7fff;
+        _mm_prefetch::<_MM_HINT_T0>(page.wrapping_add(place as usize % HEAP_PAGE_SIZE).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = buffer;
+}
+
+/// Of tables, also where pages of the index are small for tests.
+const HEAP_PAGE_SIZE: usize = pg_sys::BLCKSZ as usize;
+
+/// Where a page has a line pointer.
+fn line_pointer_at(offset: u16) -> usize {
+    const FIRST: usize = offset_of!(pg_sys::PageHeaderData, pd_linp);
+    FIRST + 4 * usize::from(offset.saturating_sub(1))
 }
 
 /// A pinned buffer.

@@ -26,7 +26,7 @@ mod spill;
 pub mod stop;
 mod store;
 
-pub use buffer::{Pin, abandon};
+pub use buffer::{Pin, abandon, pages_of, prefetch_row, prefetch_tuple, request_page};
 pub use build_file::{EmptyFork, NewFork};
 pub use error::{HINT, in_index};
 pub use held::must_be_none;

@@ -32,7 +32,7 @@ impl<const V: usize> Interval<V> {
     }
 
     /// Whether both ends are values, of different keys.
-    pub(crate) fn is_between(&self) -> bool {
+    pub fn is_between(&self) -> bool {
         let Self { lo, hi } = *self;
         let start = Pos {
             rank: lo.rank,

@@ -35,6 +35,15 @@ impl Opened {
         }
     }
 
+    /// As [`OmenScan::is_look_due`].
+    #[inline]
+    fn is_look_due(&mut self, forward: bool) -> bool {
+        match self {
+            Self::One(opened) => opened.is_look_due(forward),
+            Self::Two(opened) => opened.is_look_due(forward),
+        }
+    }
+
     /// As [`OmenScan::step`].
     #[inline]
     fn step(&mut self, scan: &mut Descriptor, forward: bool) -> Option<bool> {
@@ -147,7 +156,8 @@ pub(in crate::am) unsafe extern "C-unwind" fn amgettuple(
     }
 }
 
-/// What has no guard costs least after that, and cannot raise an ERROR.
+/// What costs least after that. It has no guard, so nothing in it may raise an ERROR;
+/// `look_ahead` and `next_row` have their own.
 #[inline(never)]
 unsafe extern "C-unwind" fn row_in_memory(
     scan: pg_sys::IndexScanDesc,
@@ -160,11 +170,28 @@ unsafe extern "C-unwind" fn row_in_memory(
         if moves
             && !batch::is_awaited((*scan).xs_snapshot)
             && let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
-            && let Some(row) = opened.step(&mut *scan, forward)
         {
-            return row;
+            if opened.is_look_due(forward) {
+                look_ahead(scan, forward);
+            }
+            if let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+                && let Some(row) = opened.step(&mut *scan, forward)
+            {
+                return row;
+            }
         }
         next_row(scan, direction)
+    }
+}
+
+/// Asks the buffer manager for the pages of rows to come.
+#[inline(never)]
+#[pg_guard]
+unsafe extern "C-unwind" fn look_ahead(scan: pg_sys::IndexScanDesc, forward: bool) {
+    // SAFETY: the callback's contract.
+    unsafe {
+        let (scan, opened) = opened(scan);
+        opened.look_ahead(scan, forward);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Scans: rows one by one in either direction, or all of them as a bitmap.
 
 mod callbacks;
+mod heap_pages;
 
 use std::rc::Rc;
 
 use omen_core::Result;
 use omen_core::key::Pos;
 use omen_core::store::PageStore;
-use omen_core::tree::{Mark, Scan, Tree};
+use omen_core::tree::{Interval, Mark, Scan, Tree};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -18,10 +19,13 @@ use crate::am::state::IndexState;
 use crate::am::tuple::{BatchTuples, TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, in_index};
 use crate::types::ScanIntervals;
+use heap_pages::HeapPages;
 
 pub(super) use callbacks::{
     ambeginscan, amendscan, amgetbitmap, amgettuple, ammarkpos, amrescan, amrestrpos,
 };
+#[cfg(any(test, feature = "pg_test"))]
+pub(super) use heap_pages::seen;
 
 type Descriptor = pg_sys::IndexScanDescData;
 
@@ -31,6 +35,8 @@ trait AnyScan {
     unsafe fn rescan(&mut self, scan: &mut Descriptor);
     /// Moves to the next row, and puts it into `scan`.
     unsafe fn next(&mut self, scan: &mut Descriptor, forward: bool) -> bool;
+    /// Asks for the pages of rows to come.
+    unsafe fn look_ahead(&mut self, scan: &Descriptor, forward: bool);
     /// Whether the scan stands on a row.
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
@@ -61,6 +67,11 @@ struct OmenScan<const V: usize> {
     tuple: TupleBuffer,
     /// Of the batch in hand, from its first entry on; empty if not formed.
     tuples: BatchTuples,
+    heap_pages: HeapPages,
+    /// The place in the batch at which a step forwards has to look ahead first.
+    look_at: usize,
+    /// The place up to which steps have been counted for that.
+    counted: usize,
 }
 
 impl<const V: usize> OmenScan<V> {
@@ -74,6 +85,9 @@ impl<const V: usize> OmenScan<V> {
             mark: None,
             started: false,
             keep_pin: false,
+            heap_pages: HeapPages::default(),
+            look_at: 0,
+            counted: 0,
         }
     }
 
@@ -94,6 +108,9 @@ impl<const V: usize> OmenScan<V> {
         self.started = true;
         // SAFETY: the snapshot is valid during the scan.
         self.keep_pin = scan.xs_want_itup || unsafe { !is_mvcc(scan.xs_snapshot) };
+        let first = self.resolved.intervals.first();
+        let bounded = first.is_some_and(Interval::is_between);
+        self.heap_pages.restart(!scan.xs_want_itup, bounded);
         // SAFETY: the index is open.
         unsafe { count_scan(scan) };
     }
@@ -109,16 +126,40 @@ impl<const V: usize> OmenScan<V> {
         true
     }
 
+    /// Tells the lookahead of the steps that [`Self::step_on`] has taken.
+    #[inline]
+    fn count_steps(&mut self) {
+        let ahead = self.scan.ahead();
+        let steps = ahead.saturating_sub(self.counted);
+        self.heap_pages.lookahead.step(steps);
+        self.counted = ahead;
+    }
+
+    /// Whether pages of rows to come are to be asked for before the next step.
+    #[inline]
+    fn is_look_due(&mut self, forward: bool) -> bool {
+        self.count_steps();
+        self.heap_pages.lookahead.is_due() && !self.scan.coming(forward).is_empty()
+    }
+
+    /// To be called before the batch is another; then `counted` has to be set.
+    fn leave_batch(&mut self) {
+        self.count_steps();
+        self.tuples.clear();
+        self.heap_pages.lookahead.enter();
+    }
+
     /// As [`Self::step`] of most rows: forwards to a row whose tuple is formed, behind a
-    /// live one. False, without a move: it is another.
+    /// live one, when no look ahead is due. False, without a move: it is another.
     #[inline]
     fn step_on(&mut self, scan: &mut Descriptor) -> bool {
-        let Some(tuple) = self.tuples.get(self.scan.ahead()) else {
-            return false;
-        };
-        if scan.kill_prior_tuple {
+        let ahead = self.scan.ahead();
+        if ahead >= self.look_at || scan.kill_prior_tuple {
             return false;
         }
+        let Some(tuple) = self.tuples.get(ahead) else {
+            return false;
+        };
         // Who does not want the tuple does not look at it.
         scan.xs_itup = tuple.as_index_tuple();
         scan.xs_heaptid = tuple.tid();
@@ -136,6 +177,13 @@ impl<const V: usize> OmenScan<V> {
             self.scan.kill();
         }
         if let Some(pos) = self.scan.step(forward) {
+            if forward {
+                let left = self.heap_pages.lookahead.left();
+                self.look_at = self.counted.saturating_add(left);
+            } else {
+                self.heap_pages.lookahead.step(1);
+                self.counted = self.scan.ahead();
+            }
             // The first step in a batch is not the last, mostly.
             let batch = self.scan.batch();
             if forward && self.tuples.is_empty() && self.scan.ahead() < batch.len() {
@@ -160,22 +208,26 @@ impl<const V: usize> OmenScan<V> {
         part: Option<&Participant<V>>,
         forward: bool,
     ) -> Result<Option<Pos<V>>> {
-        self.tuples.clear();
+        self.leave_batch();
         let tree = Tree::new(store, &self.state.router);
         let intervals = &self.resolved.intervals;
-        match part {
+        let found = match part {
             None => self.scan.next(&tree, intervals, forward, self.keep_pin),
             Some(part) => self
                 .scan
                 .next_shared(&tree, intervals, forward, self.keep_pin, part),
-        }
+        };
+        self.counted = self.scan.ahead();
+        self.heap_pages.lookahead.step(1);
+        found
     }
 }
 
 impl<const V: usize> AnyScan for OmenScan<V> {
     unsafe fn rescan(&mut self, scan: &mut Descriptor) {
+        self.leave_batch();
         self.scan.restart();
-        self.tuples.clear();
+        self.counted = 0;
         self.mark = None;
         self.started = false;
         let count = usize::try_from(scan.numberOfKeys).unwrap_or(0);
@@ -215,6 +267,11 @@ impl<const V: usize> AnyScan for OmenScan<V> {
             Some(pos) => self.put(scan, &pos),
             None => false,
         }
+    }
+
+    unsafe fn look_ahead(&mut self, scan: &Descriptor, forward: bool) {
+        // SAFETY: the table is open during the scan.
+        unsafe { self.heap_pages.look(scan, &self.scan, forward) };
     }
 
     fn on_row(&self) -> bool {
@@ -277,10 +334,11 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
         let tree = Tree::new(&store, &state.router);
-        self.tuples.clear();
+        self.leave_batch();
         let restored = self
             .scan
             .restore(&tree, &self.resolved.intervals, &mark, self.keep_pin);
+        self.counted = self.scan.ahead();
         // SAFETY: the index is open.
         unsafe { in_index(scan.indexRelation, restored) };
     }

@@ -8,9 +8,11 @@
 
 mod batch;
 mod killed;
+mod lookahead;
 mod shared;
 
 pub use batch::Batch;
+pub use lookahead::{LOOKAHEAD_PAGES, Lookahead};
 pub use shared::{Reached, Turns};
 
 use super::Tree;
@@ -209,6 +211,20 @@ impl<P, const V: usize> Scan<P, V> {
     pub fn step_ahead(&mut self) {
         debug_assert!(self.ahead() < self.batch.len(), "a step out of the batch");
         self.at += 1;
+    }
+
+    /// The rows of the entries that steps would move to, as far as they are in the batch
+    /// in hand: forwards from the first on, backwards from the last.
+    #[inline]
+    #[must_use]
+    pub fn coming(&self, forward: bool) -> &[Tid] {
+        let tids = self.batch.tids();
+        let coming = if forward {
+            usize::try_from(self.at + 1).map(|from| tids.get(from..))
+        } else {
+            usize::try_from(self.at).map(|to| tids.get(..to))
+        };
+        coming.ok().flatten().unwrap_or_default()
     }
 
     /// Ends a scan forwards that has taken the last step, where that is certain

@@ -1,0 +1,374 @@
+//! Which pages of the table a scan asks for before it comes to their rows.
+//!
+//! Neighbours in the index may be far apart in the table: then each row is on a page
+//! that the processor does not have in its cache, if the server has it at all. A scan
+//! knows the rows to come, and one that asks for their pages ahead waits for many of
+//! them at once. It begins with few, since a query may want no more, and asks for none
+//! that it has asked for lately, so that little is done where the table is in order.
+
+use crate::key::Tid;
+
+/// Pages that are asked for at once, at most.
+pub const LOOKAHEAD_PAGES: usize = 8;
+/// Pages that the first look asks for, where a query may want few rows; the next twice
+/// as many, and so on.
+const FIRST_PAGES: usize = 2;
+/// Rows that are looked at for that, at most.
+const MAX_ROWS: usize = 64;
+/// Pages that are remembered, by the lowest bits of their numbers.
+const RECENT: usize = 16;
+/// Rows without a look where reading ahead does not pay, at first and at most.
+const PAUSES: core::ops::RangeInclusive<usize> = 16..=1024;
+/// No number of a page.
+const NONE: u64 = u64::MAX;
+
+/// How far a scan has looked ahead.
+#[derive(Debug)]
+pub struct Lookahead {
+    /// Steps to the next look. `usize::MAX`: there is none.
+    left: usize,
+    /// What that was after the last look. A turn is seen when the next is due.
+    interval: usize,
+    /// Rows looked at, from the place of the last look on.
+    ahead: usize,
+    forward: bool,
+    /// Pages to ask for next; more than [`LOOKAHEAD_PAGES`] if there was a look for as many.
+    pages: usize,
+    recent: [u64; RECENT],
+    off: bool,
+    /// No look before `left` steps, in another batch or scan neither.
+    pausing: bool,
+    /// Of the next pause.
+    pause: usize,
+}
+
+impl Default for Lookahead {
+    fn default() -> Self {
+        Self {
+            left: 0,
+            interval: 0,
+            ahead: 0,
+            forward: true,
+            pages: FIRST_PAGES,
+            recent: [NONE; RECENT],
+            off: false,
+            pausing: false,
+            pause: *PAUSES.start(),
+        }
+    }
+}
+
+impl Lookahead {
+    /// A scan begins; with `all`, most likely all of its rows are wanted.
+    pub fn restart(&mut self, all: bool) {
+        self.off = false;
+        self.pages = if all {
+            2 * LOOKAHEAD_PAGES
+        } else {
+            FIRST_PAGES
+        };
+        self.enter();
+    }
+
+    /// The scan has another batch: nothing of it was looked at.
+    #[inline]
+    pub fn enter(&mut self) {
+        self.ahead = 0;
+        self.interval = 0;
+        if self.off {
+            self.stop();
+        } else if !self.pausing {
+            self.left = 0;
+        }
+    }
+
+    /// The scan does not look from now on.
+    pub fn stop(&mut self) {
+        self.off = true;
+        self.pausing = false;
+        self.left = usize::MAX;
+    }
+
+    /// Whether it is time to look.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.left == 0
+    }
+
+    /// To be called for steps that were taken.
+    #[inline]
+    pub fn step(&mut self, steps: usize) {
+        self.left = self.left.saturating_sub(steps);
+    }
+
+    /// Steps to the next look.
+    #[inline]
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Looks at the rows to come in a direction, the next one first, as far as they are
+    /// known. `ask` is called for rows on pages that were not asked for lately, and says
+    /// whether a page has to be read: after `most_reads` of them the rest waits for the
+    /// next look. Where no more than one may be read at a time, the scan itself does, and
+    /// asking ahead costs more than it gains: then the next looks are further apart.
+    pub fn look(
+        &mut self,
+        forward: bool,
+        most_reads: usize,
+        rows: impl Iterator<Item = Tid>,
+        mut ask: impl FnMut(Tid) -> bool,
+    ) {
+        self.pausing = false;
+        let turned = forward != self.forward;
+        let begin = if turned {
+            0
+        } else {
+            self.ahead.saturating_sub(self.interval)
+        };
+        let (mut end, mut pages, mut reads) = (begin, 0, 0);
+        let mut last = NONE;
+        for tid in rows.skip(begin).take(MAX_ROWS) {
+            let page = tid >> 16;
+            end += 1;
+            if page == last {
+                continue;
+            }
+            last = page;
+            let recent = &mut self.recent[page as usize % RECENT];
+            if *recent != page {
+                *recent = page;
+                pages += 1;
+                reads += usize::from(ask(tid));
+                if pages == self.pages.min(LOOKAHEAD_PAGES) || reads == most_reads {
+                    break;
+                }
+            }
+        }
+        self.forward = forward;
+        let starting = self.pages <= LOOKAHEAD_PAGES;
+        if starting {
+            self.pages *= 2;
+        }
+        if reads > 0 && most_reads == 1 {
+            self.ahead = 0;
+            self.left = self.pause;
+            self.pausing = true;
+            self.pause = (self.pause * 2).min(*PAUSES.end());
+            return;
+        }
+        if pages > 0 {
+            self.pause = *PAUSES.start();
+        }
+        self.ahead = end;
+        // When the scan comes to what was asked for now; at first, when it has nearly gone
+        // through that, since it may want no more.
+        let near = if starting {
+            end.saturating_sub(1)
+        } else {
+            begin
+        };
+        self.interval = near.max(1);
+        // If there are no more rows in the batch, it need not look again.
+        self.left = if end == begin {
+            usize::MAX
+        } else {
+            self.interval
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A scan over `rows` that looks whenever it is due: for each row, before which step
+    /// its page was asked for, if it was, and the greatest number of pages in one look.
+    fn scan(rows: &[Tid], most_reads: usize, reads: bool) -> (Vec<Option<usize>>, usize, usize) {
+        let mut lookahead = Lookahead::default();
+        lookahead.restart(true);
+        let mut asked = vec![None; rows.len()];
+        let (mut most, mut looks) = (0, 0);
+        for at in 0..rows.len() {
+            if lookahead.is_due() {
+                let mut pages = Vec::new();
+                lookahead.look(true, most_reads, rows[at..].iter().copied(), |tid| {
+                    pages.push(tid);
+                    reads
+                });
+                for tid in &pages {
+                    let behind = rows[at..].iter().position(|row| row == tid).unwrap();
+                    assert_eq!(asked[at + behind], None, "asked for twice");
+                    asked[at + behind] = Some(at);
+                }
+                most = most.max(pages.len());
+                looks += 1;
+            }
+            lookahead.step(1);
+        }
+        (asked, most, looks)
+    }
+
+    /// Rows of which each is on a page of its own.
+    fn scattered(n: u64) -> Vec<Tid> {
+        (0..n).map(|i| (i * 7919 % 100_003) << 16 | 1).collect()
+    }
+
+    #[test]
+    fn scattered_rows_are_asked_for_a_look_ahead() {
+        let (asked, most, looks) = scan(&scattered(1000), usize::MAX, false);
+        assert_eq!(most, LOOKAHEAD_PAGES);
+        for (at, asked) in asked.iter().enumerate().skip(2 * LOOKAHEAD_PAGES) {
+            let ahead = at - asked.expect("each row is asked for");
+            assert!(
+                (LOOKAHEAD_PAGES..=2 * LOOKAHEAD_PAGES).contains(&ahead),
+                "row {at}: {ahead}"
+            );
+        }
+        assert!(looks <= 1000 / LOOKAHEAD_PAGES + 4, "{looks} looks");
+    }
+
+    #[test]
+    fn a_query_of_few_rows_asks_for_few() {
+        let rows = scattered(1000);
+        for wanted in 1..20 {
+            let mut lookahead = Lookahead::default();
+            let mut asked = 0;
+            for at in 0..wanted {
+                if lookahead.is_due() {
+                    let rows = rows[at..].iter().copied();
+                    lookahead.look(true, usize::MAX, rows, |_| {
+                        asked += 1;
+                        false
+                    });
+                }
+                lookahead.step(1);
+            }
+            assert!(
+                asked <= wanted + 2 * LOOKAHEAD_PAGES,
+                "{asked} for {wanted} rows"
+            );
+        }
+    }
+
+    #[test]
+    fn few_reads_at_a_time_are_few_rows_ahead() {
+        let (asked, most, _) = scan(&scattered(300), 2, true);
+        assert_eq!(most, 2);
+        for (at, asked) in asked.iter().enumerate() {
+            assert!(at - asked.expect("each row is asked for") <= 4);
+        }
+    }
+
+    #[test]
+    fn one_read_at_a_time_is_not_ahead() {
+        let (asked, most, looks) = scan(&scattered(10_000), 1, true);
+        assert_eq!(most, 1);
+        assert_eq!(asked.iter().flatten().count(), looks);
+        assert!(looks < 20, "{looks} looks");
+        // Nor in many scans of few rows each.
+        let mut lookahead = Lookahead::default();
+        let mut looks = 0;
+        for scan in 0..1000 {
+            lookahead.restart(false);
+            for at in 0..10u64 {
+                if lookahead.is_due() {
+                    looks += 1;
+                    let rows = (at..10).map(|row| (10 * scan + row) << 16);
+                    lookahead.look(true, 1, rows, |_| true);
+                }
+                lookahead.step(1);
+            }
+        }
+        assert!(looks < 20, "{looks} looks");
+        // What is in memory again is asked for again.
+        let mut asked = 0;
+        for at in 0..10_000u64 {
+            if lookahead.is_due() {
+                lookahead.look(true, 1, (at..10_000).map(|row| row << 16), |_| {
+                    asked += 1;
+                    false
+                });
+            }
+            lookahead.step(1);
+        }
+        assert!(asked > 8_000, "{asked} pages");
+    }
+
+    #[test]
+    fn rows_in_order_are_asked_for_once_a_page() {
+        let rows: Vec<Tid> = (0..20_000u64)
+            .map(|i| (i / 200) << 16 | (i % 200 + 1))
+            .collect();
+        let (asked, _, looks) = scan(&rows, usize::MAX, false);
+        assert_eq!(asked.iter().flatten().count(), 100);
+        assert!(looks <= 20_000 / (MAX_ROWS - 1), "{looks} looks");
+        for (at, asked) in asked.iter().enumerate().skip(200) {
+            assert!(asked.is_none_or(|asked| at - asked >= MAX_ROWS));
+        }
+    }
+
+    #[test]
+    fn a_turn_begins_anew() {
+        let rows = scattered(100);
+        let mut lookahead = Lookahead::default();
+        lookahead.look(true, usize::MAX, rows[50..].iter().copied(), |_| false);
+        lookahead.step(1);
+        let mut asked = Vec::new();
+        let before = rows[..50].iter().rev().copied();
+        lookahead.look(false, usize::MAX, before, |tid| {
+            asked.push(tid);
+            false
+        });
+        let expected: Vec<Tid> = (46..50).rev().map(|at| rows[at]).collect();
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn one_that_is_off_is_never_due() {
+        let mut lookahead = Lookahead::default();
+        lookahead.stop();
+        for _ in 0..1000 {
+            assert!(!lookahead.is_due());
+            lookahead.step(1);
+            lookahead.enter();
+        }
+        lookahead.restart(false);
+        assert!(lookahead.is_due());
+        // Also one that was pausing.
+        lookahead.look(true, 1, [1 << 16].into_iter(), |_| true);
+        lookahead.stop();
+        lookahead.enter();
+        lookahead.step(100_000);
+        assert!(!lookahead.is_due());
+        lookahead.restart(false);
+        assert!(lookahead.is_due());
+    }
+
+    proptest! {
+        /// Each row's page is asked for before the scan comes to the row, or at it, unless
+        /// that was done lately: since then no other page has taken its place.
+        #[test]
+        fn pages_are_asked_for_before_their_rows(
+            pages in prop::collection::vec(0u64..40, 1..400),
+            most_reads in 2usize..20,
+            reads in any::<bool>(),
+        ) {
+            let rows: Vec<Tid> = pages.iter().zip(1..).map(|(page, i)| page << 16 | i).collect();
+            let (asked, most, looks) = scan(&rows, most_reads, reads);
+            prop_assert!(most <= LOOKAHEAD_PAGES);
+            prop_assert!(!reads || most <= most_reads);
+            prop_assert!(looks <= rows.len());
+            let mut recent = [NONE; RECENT];
+            for (at, (row, asked)) in rows.iter().zip(&asked).enumerate() {
+                let page = row >> 16;
+                let known = &mut recent[page as usize % RECENT];
+                prop_assert_eq!(asked.is_some(), *known != page, "row {}", at);
+                *known = page;
+            }
+        }
+    }
+}

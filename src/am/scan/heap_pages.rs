@@ -1,0 +1,132 @@
+//! Pages of the table, asked for before the rows of a scan are.
+
+#[cfg(any(test, feature = "pg_test"))]
+use core::sync::atomic::Ordering;
+
+use omen_core::key::Tid;
+use omen_core::tree::{LOOKAHEAD_PAGES, Lookahead, Scan};
+use pgrx::pg_sys;
+
+use super::Descriptor;
+use crate::am::heap::is_heap;
+use crate::storage::{Pin, pages_of, prefetch_row, prefetch_tuple, request_page};
+
+/// What tests see and do of it.
+#[cfg(any(test, feature = "pg_test"))]
+pub(crate) mod seen {
+    use core::sync::atomic::{AtomicBool, AtomicUsize};
+
+    /// Pages that this process has asked for.
+    pub static ASKED: AtomicUsize = AtomicUsize::new(0);
+    /// Those of them that had to be read.
+    pub static READ: AtomicUsize = AtomicUsize::new(0);
+    /// Asks for a page that no table has, which is an ERROR.
+    pub static FAIL: AtomicBool = AtomicBool::new(false);
+}
+
+/// What a scan has asked for.
+#[derive(Default)]
+pub(super) struct HeapPages {
+    pub lookahead: Lookahead,
+    /// What was asked for last and is in shared buffers: there, and the line pointer.
+    found: [Option<(pg_sys::Buffer, u16)>; LOOKAHEAD_PAGES],
+    /// `effective_io_concurrency` of the table's tablespace, looked up once.
+    most_reads: Option<usize>,
+    /// Pages that the table has at least: the lock of the scan keeps it from shrinking.
+    blocks: pg_sys::BlockNumber,
+}
+
+impl HeapPages {
+    /// A scan begins; with `wanted`, of rows of the table and not of entries alone, and
+    /// with `all`, most likely of all that there are.
+    pub fn restart(&mut self, wanted: bool, all: bool) {
+        self.lookahead.restart(all);
+        if !wanted || self.most_reads == Some(0) {
+            self.lookahead.stop();
+        }
+        self.found[0] = None;
+    }
+
+    /// Asks for the pages of the rows to come, and the processor for what they have
+    /// that was asked for before. Not at all if `effective_io_concurrency` is 0.
+    ///
+    /// # Safety
+    /// The scan's table is open, or NULL.
+    pub unsafe fn look<const V: usize>(
+        &mut self,
+        descriptor: &Descriptor,
+        scan: &Scan<Pin, V>,
+        forward: bool,
+    ) {
+        let heap = descriptor.heapRelation;
+        // SAFETY: the caller's promise.
+        let look_up = || unsafe { most_reads(heap) };
+        let most_reads = *self.most_reads.get_or_insert_with(look_up);
+        if most_reads == 0 {
+            self.lookahead.stop();
+            return;
+        }
+        for (buffer, offset) in self.found.iter_mut().map_while(Option::take) {
+            // SAFETY: the number came from the buffer manager.
+            unsafe { prefetch_tuple(buffer, offset) };
+        }
+        let mut found = self.found.iter_mut();
+        let (blocks, mut counted) = (&mut self.blocks, false);
+        let ask = |tid: Tid| {
+            let (block, offset) = ((tid >> 16) as pg_sys::BlockNumber, tid as u16);
+            // A damaged index may point behind the table's end.
+            if block >= *blocks && !core::mem::replace(&mut counted, true) {
+                // SAFETY: the table is open. There is a guard below.
+                *blocks = unsafe { pages_of(heap) };
+            }
+            if block >= *blocks {
+                return false;
+            }
+            #[cfg(any(test, feature = "pg_test"))]
+            let block = if seen::FAIL.load(Ordering::Relaxed) {
+                pg_sys::InvalidBlockNumber - 1
+            } else {
+                block
+            };
+            // SAFETY: as above.
+            let (buffer, reads) = unsafe { request_page(heap, block) };
+            if let (Some(buffer), Some(slot)) = (buffer, found.next()) {
+                // SAFETY: the number came from the buffer manager.
+                unsafe { prefetch_row(buffer, offset) };
+                *slot = Some((buffer, offset));
+            }
+            #[cfg(any(test, feature = "pg_test"))]
+            {
+                seen::ASKED.fetch_add(1, Ordering::Relaxed);
+                seen::READ.fetch_add(usize::from(reads), Ordering::Relaxed);
+            }
+            reads
+        };
+        let rows = scan.coming(forward).iter().copied();
+        // SAFETY: what is here when an ERROR is raised needs no drop.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                if forward {
+                    self.lookahead.look(true, most_reads, rows, ask);
+                } else {
+                    self.lookahead.look(false, most_reads, rows.rev(), ask);
+                }
+            });
+        }
+    }
+}
+
+/// Pages of a table that may be read at once; 0 if none is to be asked for.
+///
+/// # Safety
+/// `heap` is open, or NULL.
+unsafe fn most_reads(heap: pg_sys::Relation) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if heap.is_null() || !is_heap(heap) {
+            return 0;
+        }
+        let reads = pg_sys::get_tablespace_io_concurrency((*(*heap).rd_rel).reltablespace);
+        usize::try_from(reads).unwrap_or(0)
+    }
+}
