@@ -1,7 +1,9 @@
 //! Pages of the table, asked for before the rows of a scan are.
 
 #[cfg(any(test, feature = "pg_test"))]
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use omen_core::key::Tid;
 use omen_core::tree::{LOOKAHEAD_PAGES, Lookahead, Scan};
@@ -14,12 +16,14 @@ use crate::storage::{Pin, pages_of, prefetch_row, prefetch_tuple, request_page};
 /// What tests see and do of it.
 #[cfg(any(test, feature = "pg_test"))]
 pub(crate) mod seen {
-    use core::sync::atomic::{AtomicBool, AtomicUsize};
+    use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
     /// Pages that this process has asked for.
     pub static ASKED: AtomicUsize = AtomicUsize::new(0);
     /// Those of them that had to be read.
     pub static READ: AtomicUsize = AtomicUsize::new(0);
+    /// Nanoseconds that pass whenever the clock is looked at; 0: it is the real one.
+    pub static TICK: AtomicU64 = AtomicU64::new(0);
     /// Asks for a page that no table has, which is an ERROR.
     pub static FAIL: AtomicBool = AtomicBool::new(false);
 }
@@ -107,9 +111,9 @@ impl HeapPages {
         unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 if forward {
-                    self.lookahead.look(true, most_reads, rows, ask);
+                    self.lookahead.look(true, most_reads, now, rows, ask);
                 } else {
-                    self.lookahead.look(false, most_reads, rows.rev(), ask);
+                    self.lookahead.look(false, most_reads, now, rows.rev(), ask);
                 }
             });
         }
@@ -129,4 +133,19 @@ unsafe fn most_reads(heap: pg_sys::Relation) -> usize {
         let reads = pg_sys::get_tablespace_io_concurrency((*(*heap).rd_rel).reltablespace);
         usize::try_from(reads).unwrap_or(0)
     }
+}
+
+/// Nanoseconds since the process began to ask.
+fn now() -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    #[cfg(any(test, feature = "pg_test"))]
+    {
+        static TICKS: AtomicU64 = AtomicU64::new(0);
+        let tick = seen::TICK.load(Ordering::Relaxed);
+        if tick != 0 {
+            return TICKS.fetch_add(tick, Ordering::Relaxed);
+        }
+    }
+    let elapsed = BEGIN.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,8 +3,10 @@
 //! Neighbours in the index may be far apart in the table: then each row is on a page
 //! that the processor does not have in its cache, if the server has it at all. A scan
 //! knows the rows to come, and one that asks for their pages ahead waits for many of
-//! them at once. It begins with few, since a query may want no more, and asks for none
-//! that it has asked for lately, so that little is done where the table is in order.
+//! them at once. It asks for none that it has asked for lately, so that little is done
+//! where the table is in order; for few at first where a query may want few rows; and
+//! for none for a while where the operating system has them in memory, since asking
+//! costs more than it gains then.
 
 use crate::key::Tid;
 
@@ -17,7 +19,10 @@ const FIRST_PAGES: usize = 2;
 const MAX_ROWS: usize = 64;
 /// Pages that are remembered, by the lowest bits of their numbers.
 const RECENT: usize = 16;
-/// Rows without a look where reading ahead does not pay, at first and at most.
+/// Reads that take less are those of a page that the operating system has in memory, in
+/// nanoseconds: random reads of a disk take more, also many at a time.
+const FAST_READ: u64 = 5_000;
+/// Rows without a look where reads are fast, at first and at most.
 const PAUSES: core::ops::RangeInclusive<usize> = 16..=1024;
 /// No number of a page.
 const NONE: u64 = u64::MAX;
@@ -40,6 +45,11 @@ pub struct Lookahead {
     pausing: bool,
     /// Of the next pause.
     pause: usize,
+    /// Reads that the last look has started, and its time in nanoseconds.
+    reads: usize,
+    since: u64,
+    /// Nanoseconds for a row with a read, on average.
+    time: Option<u64>,
 }
 
 impl Default for Lookahead {
@@ -54,6 +64,9 @@ impl Default for Lookahead {
             off: false,
             pausing: false,
             pause: *PAUSES.start(),
+            reads: 0,
+            since: 0,
+            time: None,
         }
     }
 }
@@ -112,16 +125,37 @@ impl Lookahead {
     /// Looks at the rows to come in a direction, the next one first, as far as they are
     /// known. `ask` is called for rows on pages that were not asked for lately, and says
     /// whether a page has to be read: after `most_reads` of them the rest waits for the
-    /// next look. Where no more than one may be read at a time, the scan itself does, and
-    /// asking ahead costs more than it gains: then the next looks are further apart.
+    /// next look. `now` is the time in nanoseconds, asked for where pages are read alone.
+    /// If the rows since the last look took too little for reads of a disk, this look is
+    /// left out, and the next ones are further and further apart.
     pub fn look(
         &mut self,
         forward: bool,
         most_reads: usize,
+        now: impl Fn() -> u64,
         rows: impl Iterator<Item = Tid>,
         mut ask: impl FnMut(Tid) -> bool,
     ) {
         self.pausing = false;
+        if self.reads > 0 {
+            // What was read is not known, only what was asked for, and how many rows were
+            // passed since.
+            let rows = self.interval.clamp(1, self.reads) as u64;
+            let time = now().saturating_sub(self.since) / rows;
+            self.reads = 0;
+            // Of many reads at once, a disk makes the first wait and not the others.
+            let time = self.time.map_or(time, |last| last - last / 8 + time / 8);
+            self.time = Some(time);
+            if time < FAST_READ {
+                self.time = None;
+                self.ahead = 0;
+                self.left = self.pause;
+                self.pausing = true;
+                self.pause = (self.pause * 2).min(*PAUSES.end());
+                return;
+            }
+            self.pause = *PAUSES.start();
+        }
         let turned = forward != self.forward;
         let begin = if turned {
             0
@@ -152,15 +186,11 @@ impl Lookahead {
         if starting {
             self.pages *= 2;
         }
-        if reads > 0 && most_reads == 1 {
-            self.ahead = 0;
-            self.left = self.pause;
-            self.pausing = true;
-            self.pause = (self.pause * 2).min(*PAUSES.end());
-            return;
-        }
-        if pages > 0 {
-            self.pause = *PAUSES.start();
+        self.reads = reads;
+        if reads > 0 {
+            self.since = now();
+        } else if pages > 0 {
+            self.pause = (self.pause / 2).max(*PAUSES.start());
         }
         self.ahead = end;
         // When the scan comes to what was asked for now; at first, when it has nearly gone
@@ -185,20 +215,35 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A scan over `rows` that looks whenever it is due: for each row, before which step
-    /// its page was asked for, if it was, and the greatest number of pages in one look.
-    fn scan(rows: &[Tid], most_reads: usize, reads: bool) -> (Vec<Option<usize>>, usize, usize) {
+    /// Nanoseconds for a row in memory.
+    const ROW: u64 = 500;
+
+    /// A scan over `rows` that looks whenever it is due, where a read takes `read`
+    /// nanoseconds, or nothing is read: for each row, before which step its page was asked
+    /// for, if it was, the greatest number of pages in one look, and the looks.
+    fn scan(
+        rows: &[Tid],
+        most_reads: usize,
+        read: Option<u64>,
+    ) -> (Vec<Option<usize>>, usize, usize) {
         let mut lookahead = Lookahead::default();
         lookahead.restart(true);
         let mut asked = vec![None; rows.len()];
-        let (mut most, mut looks) = (0, 0);
+        let (mut most, mut looks, mut time) = (0, 0, 0);
         for at in 0..rows.len() {
             if lookahead.is_due() {
                 let mut pages = Vec::new();
-                lookahead.look(true, most_reads, rows[at..].iter().copied(), |tid| {
-                    pages.push(tid);
-                    reads
-                });
+                let coming = rows[at..].iter().copied();
+                lookahead.look(
+                    true,
+                    most_reads,
+                    || time,
+                    coming,
+                    |tid| {
+                        pages.push(tid);
+                        read.is_some()
+                    },
+                );
                 for tid in &pages {
                     let behind = rows[at..].iter().position(|row| row == tid).unwrap();
                     assert_eq!(asked[at + behind], None, "asked for twice");
@@ -208,6 +253,7 @@ mod tests {
                 looks += 1;
             }
             lookahead.step(1);
+            time += read.unwrap_or(ROW);
         }
         (asked, most, looks)
     }
@@ -219,7 +265,7 @@ mod tests {
 
     #[test]
     fn scattered_rows_are_asked_for_a_look_ahead() {
-        let (asked, most, looks) = scan(&scattered(1000), usize::MAX, false);
+        let (asked, most, looks) = scan(&scattered(1000), usize::MAX, None);
         assert_eq!(most, LOOKAHEAD_PAGES);
         for (at, asked) in asked.iter().enumerate().skip(2 * LOOKAHEAD_PAGES) {
             let ahead = at - asked.expect("each row is asked for");
@@ -240,10 +286,16 @@ mod tests {
             for at in 0..wanted {
                 if lookahead.is_due() {
                     let rows = rows[at..].iter().copied();
-                    lookahead.look(true, usize::MAX, rows, |_| {
-                        asked += 1;
-                        false
-                    });
+                    lookahead.look(
+                        true,
+                        usize::MAX,
+                        || 0,
+                        rows,
+                        |_| {
+                            asked += 1;
+                            false
+                        },
+                    );
                 }
                 lookahead.step(1);
             }
@@ -256,7 +308,7 @@ mod tests {
 
     #[test]
     fn few_reads_at_a_time_are_few_rows_ahead() {
-        let (asked, most, _) = scan(&scattered(300), 2, true);
+        let (asked, most, _) = scan(&scattered(300), 2, Some(20_000));
         assert_eq!(most, 2);
         for (at, asked) in asked.iter().enumerate() {
             assert!(at - asked.expect("each row is asked for") <= 4);
@@ -264,38 +316,96 @@ mod tests {
     }
 
     #[test]
-    fn one_read_at_a_time_is_not_ahead() {
-        let (asked, most, looks) = scan(&scattered(10_000), 1, true);
+    fn one_read_at_a_time_is_one_row_ahead() {
+        let (asked, most, _) = scan(&scattered(300), 1, Some(70_000));
         assert_eq!(most, 1);
-        assert_eq!(asked.iter().flatten().count(), looks);
-        assert!(looks < 20, "{looks} looks");
-        // Nor in many scans of few rows each.
-        let mut lookahead = Lookahead::default();
-        let mut looks = 0;
-        for scan in 0..1000 {
-            lookahead.restart(false);
-            for at in 0..10u64 {
-                if lookahead.is_due() {
-                    looks += 1;
-                    let rows = (at..10).map(|row| (10 * scan + row) << 16);
-                    lookahead.look(true, 1, rows, |_| true);
-                }
-                lookahead.step(1);
-            }
+        for (at, asked) in asked.iter().enumerate() {
+            assert!(at - asked.expect("each row is asked for") <= 2);
         }
-        assert!(looks < 20, "{looks} looks");
-        // What is in memory again is asked for again.
-        let mut asked = 0;
-        for at in 0..10_000u64 {
+    }
+
+    #[test]
+    fn a_disk_that_answers_many_at_once_is_slow() {
+        let rows = scattered(10_000);
+        let mut lookahead = Lookahead::default();
+        lookahead.restart(true);
+        let (mut asked, mut time) = (0, 0);
+        for at in 0..rows.len() {
             if lookahead.is_due() {
-                lookahead.look(true, 1, (at..10_000).map(|row| row << 16), |_| {
-                    asked += 1;
-                    false
-                });
+                let coming = rows[at..].iter().copied();
+                lookahead.look(
+                    true,
+                    8,
+                    || time,
+                    coming,
+                    |_| {
+                        asked += 1;
+                        true
+                    },
+                );
             }
             lookahead.step(1);
+            // All that were asked for in two looks come with the first.
+            time += if at % 16 == 0 { 200_000 } else { 1_000 };
         }
-        assert!(asked > 8_000, "{asked} pages");
+        assert_eq!(asked, rows.len());
+    }
+
+    #[test]
+    fn fast_reads_are_not_asked_for() {
+        for most_reads in [1, 8] {
+            let (asked, _, looks) = scan(&scattered(20_000), most_reads, Some(2_500));
+            let asked = asked.iter().flatten().count();
+            assert!(asked <= 30 * most_reads, "{asked} pages");
+            assert!(looks <= 60, "{looks} looks");
+        }
+        // Nor in many scans of few rows each.
+        let mut lookahead = Lookahead::default();
+        let (mut asked, mut time) = (0, 0);
+        for scan in 0..2000u64 {
+            lookahead.restart(true);
+            for at in 0..10 {
+                if lookahead.is_due() {
+                    let rows = (at..10).map(|row| (10 * scan + row) << 16);
+                    lookahead.look(
+                        true,
+                        8,
+                        || time,
+                        rows,
+                        |_| {
+                            asked += 1;
+                            true
+                        },
+                    );
+                }
+                lookahead.step(1);
+                time += 2_500;
+            }
+        }
+        assert!(asked < 250, "{asked} pages");
+        // Where reads are slow again, or none are needed, all is asked for again.
+        for (reads, row) in [(true, 70_000), (false, ROW)] {
+            asked = 0;
+            lookahead.restart(true);
+            for at in 0..10_000u64 {
+                if lookahead.is_due() {
+                    let rows = (at..10_000).map(|row| row << 16);
+                    lookahead.look(
+                        true,
+                        8,
+                        || time,
+                        rows,
+                        |_| {
+                            asked += 1;
+                            reads
+                        },
+                    );
+                }
+                lookahead.step(1);
+                time += row;
+            }
+            assert!(asked > 8_900, "{asked} pages");
+        }
     }
 
     #[test]
@@ -303,7 +413,7 @@ mod tests {
         let rows: Vec<Tid> = (0..20_000u64)
             .map(|i| (i / 200) << 16 | (i % 200 + 1))
             .collect();
-        let (asked, _, looks) = scan(&rows, usize::MAX, false);
+        let (asked, _, looks) = scan(&rows, usize::MAX, None);
         assert_eq!(asked.iter().flatten().count(), 100);
         assert!(looks <= 20_000 / (MAX_ROWS - 1), "{looks} looks");
         for (at, asked) in asked.iter().enumerate().skip(200) {
@@ -315,14 +425,26 @@ mod tests {
     fn a_turn_begins_anew() {
         let rows = scattered(100);
         let mut lookahead = Lookahead::default();
-        lookahead.look(true, usize::MAX, rows[50..].iter().copied(), |_| false);
+        lookahead.look(
+            true,
+            usize::MAX,
+            || 0,
+            rows[50..].iter().copied(),
+            |_| false,
+        );
         lookahead.step(1);
         let mut asked = Vec::new();
         let before = rows[..50].iter().rev().copied();
-        lookahead.look(false, usize::MAX, before, |tid| {
-            asked.push(tid);
-            false
-        });
+        lookahead.look(
+            false,
+            usize::MAX,
+            || 0,
+            before,
+            |tid| {
+                asked.push(tid);
+                false
+            },
+        );
         let expected: Vec<Tid> = (46..50).rev().map(|at| rows[at]).collect();
         assert_eq!(asked, expected);
     }
@@ -339,7 +461,8 @@ mod tests {
         lookahead.restart(false);
         assert!(lookahead.is_due());
         // Also one that was pausing.
-        lookahead.look(true, 1, [1 << 16].into_iter(), |_| true);
+        lookahead.look(true, 1, || 0, [1 << 16].into_iter(), |_| true);
+        lookahead.look(true, 1, || 0, [2 << 16].into_iter(), |_| true);
         lookahead.stop();
         lookahead.enter();
         lookahead.step(100_000);
@@ -354,11 +477,12 @@ mod tests {
         #[test]
         fn pages_are_asked_for_before_their_rows(
             pages in prop::collection::vec(0u64..40, 1..400),
-            most_reads in 2usize..20,
+            most_reads in 1usize..20,
             reads in any::<bool>(),
         ) {
             let rows: Vec<Tid> = pages.iter().zip(1..).map(|(page, i)| page << 16 | i).collect();
-            let (asked, most, looks) = scan(&rows, most_reads, reads);
+            let read = reads.then_some(70_000);
+            let (asked, most, looks) = scan(&rows, most_reads, read);
             prop_assert!(most <= LOOKAHEAD_PAGES);
             prop_assert!(!reads || most <= most_reads);
             prop_assert!(looks <= rows.len());
