@@ -297,6 +297,11 @@ mod tests {
              (SELECT k, k / 3 AS third FROM t WHERE k < 3000 ORDER BY k) a \
              JOIN (SELECT k, ctid FROM t WHERE k < 3000 ORDER BY k) b ON a.third = b.k";
         run("SET enable_hashjoin = off; SET enable_nestloop = off");
+        let plan = plan(join);
+        assert!(
+            plan.contains("Merge Join") && plan.contains("Index Scan using t_k"),
+            "{plan}"
+        );
         let through_index = text(join);
         only(&["seqscan"]);
         assert_eq!(through_index, text(join));

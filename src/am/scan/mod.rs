@@ -163,8 +163,7 @@ impl<const V: usize> OmenScan<V> {
         // Who does not want the tuple does not look at it.
         scan.xs_itup = tuple.as_index_tuple();
         scan.xs_heaptid = tuple.tid();
-        // Set with the first row, and by nobody else.
-        debug_assert_eq!(scan.xs_recheck, self.resolved.recheck);
+        scan.xs_recheck = self.resolved.recheck;
         self.scan.step_ahead();
         true
     }

@@ -218,9 +218,34 @@ mod tests {
     /// Nanoseconds for a row in memory.
     const ROW: u64 = 500;
 
-    /// A scan over `rows` that looks whenever it is due, where a read takes `read`
-    /// nanoseconds, or nothing is read: for each row, before which step its page was asked
-    /// for, if it was, the greatest number of pages in one look, and the looks.
+    /// Takes `steps` over `rows`, and looks whenever that is due. `time` says what a step
+    /// takes, and `ask` is told of the step before which a row's page is asked for.
+    /// Returns the looks.
+    fn go(
+        lookahead: &mut Lookahead,
+        rows: &[Tid],
+        steps: usize,
+        most_reads: usize,
+        clock: &mut u64,
+        time: impl Fn(usize) -> u64,
+        mut ask: impl FnMut(usize, Tid) -> bool,
+    ) -> usize {
+        let mut looks = 0;
+        for at in 0..steps {
+            if lookahead.is_due() {
+                let coming = rows[at..].iter().copied();
+                lookahead.look(true, most_reads, || *clock, coming, |tid| ask(at, tid));
+                looks += 1;
+            }
+            lookahead.step(1);
+            *clock += time(at);
+        }
+        looks
+    }
+
+    /// A scan of all `rows`, where a read takes `read` nanoseconds, or nothing is read: for
+    /// each row, before which step its page was asked for, if it was, the greatest number
+    /// of pages in one look, and the looks.
     fn scan(
         rows: &[Tid],
         most_reads: usize,
@@ -229,33 +254,37 @@ mod tests {
         let mut lookahead = Lookahead::default();
         lookahead.restart(true);
         let mut asked = vec![None; rows.len()];
-        let (mut most, mut looks, mut time) = (0, 0, 0);
-        for at in 0..rows.len() {
-            if lookahead.is_due() {
-                let mut pages = Vec::new();
-                let coming = rows[at..].iter().copied();
-                lookahead.look(
-                    true,
-                    most_reads,
-                    || time,
-                    coming,
-                    |tid| {
-                        pages.push(tid);
-                        read.is_some()
-                    },
-                );
-                for tid in &pages {
-                    let behind = rows[at..].iter().position(|row| row == tid).unwrap();
-                    assert_eq!(asked[at + behind], None, "asked for twice");
-                    asked[at + behind] = Some(at);
-                }
-                most = most.max(pages.len());
-                looks += 1;
-            }
-            lookahead.step(1);
-            time += read.unwrap_or(ROW);
-        }
-        (asked, most, looks)
+        let mut of_look = vec![0; rows.len()];
+        let ask = |at: usize, tid: Tid| {
+            let row = (at..rows.len()).find(|row| rows[*row] == tid);
+            let slot = row.map(|row| &mut asked[row]);
+            let before = slot.map(|slot| slot.replace(at));
+            assert_eq!(before, Some(None), "asked for twice, or behind it");
+            of_look[at] += 1;
+            read.is_some()
+        };
+        let time = |_| read.unwrap_or(ROW);
+        let looks = go(
+            &mut lookahead,
+            rows,
+            rows.len(),
+            most_reads,
+            &mut 0,
+            time,
+            ask,
+        );
+        (asked, of_look.into_iter().max().unwrap_or(0), looks)
+    }
+
+    /// Whether each row from `first` on was asked for so many rows ahead.
+    fn each_ahead(
+        asked: &[Option<usize>],
+        first: usize,
+        rows: core::ops::RangeInclusive<usize>,
+    ) -> bool {
+        let ahead = |(at, asked): (usize, &Option<usize>)| asked.map(|asked| at - asked);
+        let mut aheads = asked.iter().enumerate().skip(first).map(ahead);
+        aheads.all(|ahead| ahead.is_some_and(|ahead| rows.contains(&ahead)))
     }
 
     /// Rows of which each is on a page of its own.
@@ -267,13 +296,8 @@ mod tests {
     fn scattered_rows_are_asked_for_a_look_ahead() {
         let (asked, most, looks) = scan(&scattered(1000), usize::MAX, None);
         assert_eq!(most, LOOKAHEAD_PAGES);
-        for (at, asked) in asked.iter().enumerate().skip(2 * LOOKAHEAD_PAGES) {
-            let ahead = at - asked.expect("each row is asked for");
-            assert!(
-                (LOOKAHEAD_PAGES..=2 * LOOKAHEAD_PAGES).contains(&ahead),
-                "row {at}: {ahead}"
-            );
-        }
+        let ahead = LOOKAHEAD_PAGES..=2 * LOOKAHEAD_PAGES;
+        assert!(each_ahead(&asked, 2 * LOOKAHEAD_PAGES, ahead), "{asked:?}");
         assert!(looks <= 1000 / LOOKAHEAD_PAGES + 4, "{looks} looks");
     }
 
@@ -282,27 +306,20 @@ mod tests {
         let rows = scattered(1000);
         for wanted in 1..20 {
             let mut lookahead = Lookahead::default();
+            lookahead.restart(false);
             let mut asked = 0;
-            for at in 0..wanted {
-                if lookahead.is_due() {
-                    let rows = rows[at..].iter().copied();
-                    lookahead.look(
-                        true,
-                        usize::MAX,
-                        || 0,
-                        rows,
-                        |_| {
-                            asked += 1;
-                            false
-                        },
-                    );
-                }
-                lookahead.step(1);
-            }
-            assert!(
-                asked <= wanted + 2 * LOOKAHEAD_PAGES,
-                "{asked} for {wanted} rows"
-            );
+            let ask = |_, _| {
+                asked += 1;
+                false
+            };
+            let time = |_| ROW;
+            go(&mut lookahead, &rows, wanted, usize::MAX, &mut 0, time, ask);
+            let most = match wanted {
+                1..=5 => 6,
+                6..=13 => 14,
+                _ => wanted + 2 * LOOKAHEAD_PAGES,
+            };
+            assert!(asked <= most, "{asked} for {wanted} rows");
         }
     }
 
@@ -310,18 +327,14 @@ mod tests {
     fn few_reads_at_a_time_are_few_rows_ahead() {
         let (asked, most, _) = scan(&scattered(300), 2, Some(20_000));
         assert_eq!(most, 2);
-        for (at, asked) in asked.iter().enumerate() {
-            assert!(at - asked.expect("each row is asked for") <= 4);
-        }
+        assert!(each_ahead(&asked, 0, 0..=4), "{asked:?}");
     }
 
     #[test]
     fn one_read_at_a_time_is_one_row_ahead() {
         let (asked, most, _) = scan(&scattered(300), 1, Some(70_000));
         assert_eq!(most, 1);
-        for (at, asked) in asked.iter().enumerate() {
-            assert!(at - asked.expect("each row is asked for") <= 2);
-        }
+        assert!(each_ahead(&asked, 0, 0..=2), "{asked:?}");
     }
 
     #[test]
@@ -329,25 +342,20 @@ mod tests {
         let rows = scattered(10_000);
         let mut lookahead = Lookahead::default();
         lookahead.restart(true);
-        let (mut asked, mut time) = (0, 0);
-        for at in 0..rows.len() {
-            if lookahead.is_due() {
-                let coming = rows[at..].iter().copied();
-                lookahead.look(
-                    true,
-                    8,
-                    || time,
-                    coming,
-                    |_| {
-                        asked += 1;
-                        true
-                    },
-                );
+        let mut asked = 0;
+        let ask = |_, _| {
+            asked += 1;
+            true
+        };
+        // All that were asked for in two looks come with the first.
+        let time = |at: usize| {
+            if at.is_multiple_of(16) {
+                200_000
+            } else {
+                1_000
             }
-            lookahead.step(1);
-            // All that were asked for in two looks come with the first.
-            time += if at % 16 == 0 { 200_000 } else { 1_000 };
-        }
+        };
+        go(&mut lookahead, &rows, rows.len(), 8, &mut 0, time, ask);
         assert_eq!(asked, rows.len());
     }
 
@@ -361,49 +369,27 @@ mod tests {
         }
         // Nor in many scans of few rows each.
         let mut lookahead = Lookahead::default();
-        let (mut asked, mut time) = (0, 0);
-        for scan in 0..2000u64 {
+        let (mut asked, mut clock) = (0, 0);
+        let mut ask = |_, _| {
+            asked += 1;
+            true
+        };
+        for rows in scattered(20_000).chunks(10) {
             lookahead.restart(true);
-            for at in 0..10 {
-                if lookahead.is_due() {
-                    let rows = (at..10).map(|row| (10 * scan + row) << 16);
-                    lookahead.look(
-                        true,
-                        8,
-                        || time,
-                        rows,
-                        |_| {
-                            asked += 1;
-                            true
-                        },
-                    );
-                }
-                lookahead.step(1);
-                time += 2_500;
-            }
+            go(&mut lookahead, rows, 10, 8, &mut clock, |_| 2_500, &mut ask);
         }
         assert!(asked < 250, "{asked} pages");
         // Where reads are slow again, or none are needed, all is asked for again.
+        let rows = scattered(10_000);
         for (reads, row) in [(true, 70_000), (false, ROW)] {
-            asked = 0;
+            let mut asked = 0;
+            let ask = |_, _| {
+                asked += 1;
+                reads
+            };
             lookahead.restart(true);
-            for at in 0..10_000u64 {
-                if lookahead.is_due() {
-                    let rows = (at..10_000).map(|row| row << 16);
-                    lookahead.look(
-                        true,
-                        8,
-                        || time,
-                        rows,
-                        |_| {
-                            asked += 1;
-                            reads
-                        },
-                    );
-                }
-                lookahead.step(1);
-                time += row;
-            }
+            let steps = rows.len();
+            go(&mut lookahead, &rows, steps, 8, &mut clock, |_| row, ask);
             assert!(asked > 8_900, "{asked} pages");
         }
     }
