@@ -248,6 +248,37 @@ mod tests {
     }
 
     #[pg_test]
+    fn pages_of_a_bitmap_are_asked_for_ahead() {
+        const RANGE: &str = "SELECT count(ctid) FROM t WHERE k BETWEEN 500 AND 1499";
+        table(20_000);
+        only(&["bitmapscan"]);
+        assert!(plan(RANGE).contains("Bitmap Index Scan on t_k"));
+        run("SET effective_io_concurrency = 1");
+        let pages = number(
+            "SELECT count(DISTINCT split_part(ctid::text, ',', 1)) FROM t WHERE k BETWEEN 500 AND 1499",
+        );
+        assert!(pages > 80);
+        assert_eq!(asked(RANGE), pages.cast_unsigned() as usize);
+        assert_eq!(asked("SELECT ctid FROM t WHERE k BETWEEN 500 AND 502"), 0);
+        run("SET effective_io_concurrency = 0");
+        assert_eq!(asked(RANGE), 0);
+    }
+
+    #[pg_test]
+    fn bitmaps_of_pages_to_be_read_are_passed() {
+        table_out_of_buffers();
+        only(&["bitmapscan"]);
+        run(
+            "SET effective_io_concurrency = 2; SET enable_material = off; SET enable_memoize = off",
+        );
+        let ranges = "SELECT count(x.ctid) FROM generate_series(1, 200) AS g, LATERAL \
+             (SELECT ctid FROM temporary WHERE k BETWEEN g * 400 AND g * 400 + 200) AS x";
+        assert!(plan(ranges).contains("Bitmap Index Scan on temporary_k_idx"));
+        let read = read(ranges);
+        assert!((2..50).contains(&read), "{read}");
+    }
+
+    #[pg_test]
     fn fast_reads_are_not_asked_for_ahead() {
         const SLOW: u64 = 1_000_000;
         table_out_of_buffers();
@@ -311,15 +342,19 @@ mod tests {
     fn error_of_looking_ahead_ends_the_query_alone() {
         const COUNT: &str = "SELECT count(ctid) FROM t WHERE k BETWEEN 500 AND 1499";
         table(20_000);
-        only(&["indexscan"]);
-        seen::FAIL.store(true, Relaxed);
-        run(
-            "DO $$ BEGIN PERFORM ctid FROM t WHERE k BETWEEN 500 AND 1499; \
-             RAISE 'no error'; \
-             EXCEPTION WHEN undefined_file OR internal_error THEN NULL; END $$",
-        );
-        seen::FAIL.store(false, Relaxed);
-        assert_eq!(number(COUNT), 1000);
+        run("SET effective_io_concurrency = 1");
+        for way in ["indexscan", "bitmapscan"] {
+            only(&[way]);
+            seen::FAIL.store(true, Relaxed);
+            run(
+                "DO $$ BEGIN PERFORM ctid FROM t WHERE k BETWEEN 500 AND 1499; \
+                 RAISE 'no error'; \
+                 EXCEPTION WHEN OTHERS THEN \
+                 ASSERT SQLERRM LIKE 'could not open file %target block%', SQLERRM; END $$",
+            );
+            seen::FAIL.store(false, Relaxed);
+            assert_eq!(number(COUNT), 1000, "{way}");
+        }
     }
 
     #[pg_test]

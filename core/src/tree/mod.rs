@@ -30,7 +30,7 @@ pub use insert::{InsertOptions, Liveness, NoDead};
 pub use interval::Interval;
 pub use publish::{Loaded, free_model_page, load_model, publish_model, read_model};
 pub use route::{Counters, Router};
-pub use scan::{Batch, LOOKAHEAD_PAGES, Lookahead, Mark, Reached, Scan, Turns};
+pub use scan::{Batch, BitmapLookahead, LOOKAHEAD_PAGES, Lookahead, Mark, Reached, Scan, Turns};
 pub use stats::{PageTally, tally_page};
 pub use vacuum::{DeleteStats, Pause, Scavenged};
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use omen_core::key::Tid;
-use omen_core::tree::{LOOKAHEAD_PAGES, Lookahead, Scan};
+use omen_core::tree::{BitmapLookahead, LOOKAHEAD_PAGES, Lookahead, Scan};
 use pgrx::pg_sys;
 
 use super::Descriptor;
@@ -33,11 +33,11 @@ pub(crate) mod seen {
 pub(super) struct HeapPages {
     pub lookahead: Lookahead,
     /// What was asked for last and is in shared buffers: there, and the line pointer.
-    found: [Option<(pg_sys::Buffer, u16)>; LOOKAHEAD_PAGES],
+    found: [Option<Place>; LOOKAHEAD_PAGES],
     /// `effective_io_concurrency` of the table's tablespace, looked up once.
     most_reads: Option<usize>,
-    /// Pages that the table has at least: the lock of the scan keeps it from shrinking.
-    blocks: pg_sys::BlockNumber,
+    length: Length,
+    of_bitmap: BitmapLookahead,
 }
 
 impl HeapPages {
@@ -75,34 +75,14 @@ impl HeapPages {
             unsafe { prefetch_tuple(buffer, offset) };
         }
         let mut found = self.found.iter_mut();
-        let (blocks, mut counted) = (&mut self.blocks, false);
+        let mut length = self.length.begin();
         let ask = |tid: Tid| {
-            let (block, offset) = ((tid >> 16) as pg_sys::BlockNumber, tid as u16);
-            // A damaged index may point behind the table's end.
-            if block >= *blocks && !core::mem::replace(&mut counted, true) {
-                // SAFETY: the table is open. There is a guard below.
-                *blocks = unsafe { pages_of(heap) };
-            }
-            if block >= *blocks {
-                return false;
-            }
-            #[cfg(any(test, feature = "pg_test"))]
-            let block = if seen::FAIL.load(Ordering::Relaxed) {
-                pg_sys::InvalidBlockNumber - 1
-            } else {
-                block
-            };
-            // SAFETY: as above.
-            let (buffer, reads) = unsafe { request_page(heap, block) };
-            if let (Some(buffer), Some(slot)) = (buffer, found.next()) {
-                // SAFETY: the number came from the buffer manager.
-                unsafe { prefetch_row(buffer, offset) };
-                *slot = Some((buffer, offset));
-            }
-            #[cfg(any(test, feature = "pg_test"))]
+            // SAFETY: the table is open. There is a guard below.
+            let (place, reads) = unsafe { request(heap, &mut length, tid) };
+            if place.is_some()
+                && let Some(slot) = found.next()
             {
-                seen::ASKED.fetch_add(1, Ordering::Relaxed);
-                seen::READ.fetch_add(usize::from(reads), Ordering::Relaxed);
+                *slot = place;
             }
             reads
         };
@@ -117,6 +97,122 @@ impl HeapPages {
                 }
             });
         }
+        self.length = length;
+    }
+
+    /// Another bitmap begins.
+    pub fn restart_bitmap(&mut self) {
+        self.of_bitmap.restart();
+    }
+
+    /// Asks for the pages of rows that are added to a bitmap. Not at all if
+    /// `effective_io_concurrency` is 0.
+    ///
+    /// # Safety
+    /// The scan's index is open, and its table, which the descriptor of such a scan does
+    /// not have.
+    pub unsafe fn look_for_bitmap(&mut self, descriptor: &Descriptor, rows: &[Tid]) {
+        if self.most_reads == Some(0) || !self.of_bitmap.is_due(rows.len()) {
+            return;
+        }
+        let no_lock = pg_sys::NoLock.cast_signed();
+        // SAFETY: the caller's promise; who has it open has locked it.
+        unsafe {
+            let heap =
+                pg_sys::table_open((*(*descriptor.indexRelation).rd_index).indrelid, no_lock);
+            let most_reads = *self.most_reads.get_or_insert_with(|| most_reads(heap));
+            if most_reads > 0 {
+                let mut length = self.length.begin();
+                let mut asked = [None; LOOKAHEAD_PAGES];
+                let mut slots = 0;
+                let ask = |tid: Tid| {
+                    let (place, reads) = request(heap, &mut length, tid);
+                    if place.is_some() {
+                        let slot = &mut asked[slots % LOOKAHEAD_PAGES];
+                        slots += 1;
+                        prefetch_place(core::mem::replace(slot, place));
+                    }
+                    reads
+                };
+                // What is here when an ERROR is raised needs no drop.
+                pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                    let most_reads = most_reads.min(LOOKAHEAD_PAGES);
+                    self.of_bitmap.look(rows, most_reads, ask);
+                });
+                asked.into_iter().for_each(|place| prefetch_place(place));
+                self.length = length;
+            }
+            pg_sys::table_close(heap, no_lock);
+        }
+    }
+}
+
+/// The buffer that a row is in, and its line pointer.
+type Place = (pg_sys::Buffer, u16);
+
+/// Pages that a table has at least: the lock of a scan keeps it from shrinking.
+#[derive(Clone, Copy, Default)]
+struct Length {
+    blocks: pg_sys::BlockNumber,
+    counted: bool,
+}
+
+impl Length {
+    /// As it is at the beginning of a look, in which it is asked for once.
+    fn begin(self) -> Self {
+        Self {
+            counted: false,
+            ..self
+        }
+    }
+}
+
+/// Asks for the page of a row, and the processor for what is looked at first of it.
+/// Where it is, if it is in a shared buffer, and whether it is read from now on.
+///
+/// # Safety
+/// The table is open. An ERROR is raised by `longjmp`: there has to be a guard, and
+/// nothing within it that needs a drop.
+#[inline]
+unsafe fn request(heap: pg_sys::Relation, length: &mut Length, tid: Tid) -> (Option<Place>, bool) {
+    let (block, offset) = ((tid >> 16) as pg_sys::BlockNumber, tid as u16);
+    // A damaged index may point behind the table's end.
+    if block >= length.blocks && !core::mem::replace(&mut length.counted, true) {
+        // SAFETY: the caller's promise.
+        length.blocks = unsafe { pages_of(heap) };
+    }
+    if block >= length.blocks {
+        return (None, false);
+    }
+    #[cfg(any(test, feature = "pg_test"))]
+    let block = if seen::FAIL.load(Ordering::Relaxed) {
+        pg_sys::InvalidBlockNumber - 1
+    } else {
+        block
+    };
+    // SAFETY: as above.
+    let (buffer, reads) = unsafe { request_page(heap, block) };
+    if let Some(buffer) = buffer {
+        // SAFETY: the number came from the buffer manager.
+        unsafe { prefetch_row(buffer, offset) };
+    }
+    #[cfg(any(test, feature = "pg_test"))]
+    {
+        seen::ASKED.fetch_add(1, Ordering::Relaxed);
+        seen::READ.fetch_add(usize::from(reads), Ordering::Relaxed);
+    }
+    (buffer.map(|buffer| (buffer, offset)), reads)
+}
+
+/// Asks the processor for a row whose line pointer it has been asked for.
+///
+/// # Safety
+/// The number of the buffer came from the buffer manager.
+#[inline]
+unsafe fn prefetch_place(place: Option<Place>) {
+    if let Some((buffer, offset)) = place {
+        // SAFETY: the caller's promise.
+        unsafe { prefetch_tuple(buffer, offset) };
     }
 }
 

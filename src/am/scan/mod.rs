@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod heap_pages;
+mod map_pages;
 
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use crate::am::tuple::{BatchTuples, TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, in_index};
 use crate::types::ScanIntervals;
 use heap_pages::HeapPages;
+use map_pages::MapPages;
 
 pub(super) use callbacks::{
     ambeginscan, amendscan, amgetbitmap, amgettuple, ammarkpos, amrescan, amrestrpos,
@@ -68,6 +70,7 @@ struct OmenScan<const V: usize> {
     /// Of the batch in hand, from its first entry on; empty if not formed.
     tuples: BatchTuples,
     heap_pages: HeapPages,
+    map_pages: MapPages,
     /// The place in the batch at which a step forwards has to look ahead first.
     look_at: usize,
     /// The place up to which steps have been counted for that.
@@ -86,6 +89,7 @@ impl<const V: usize> OmenScan<V> {
             started: false,
             keep_pin: false,
             heap_pages: HeapPages::default(),
+            map_pages: MapPages::default(),
             look_at: 0,
             counted: 0,
         }
@@ -196,6 +200,7 @@ impl<const V: usize> OmenScan<V> {
         let ended = forward && alone && self.scan.end(&self.resolved.intervals);
         if ended {
             self.tuples.clear();
+            self.map_pages.release();
         }
         ended.then_some(false)
     }
@@ -227,6 +232,7 @@ impl<const V: usize> AnyScan for OmenScan<V> {
     unsafe fn rescan(&mut self, scan: &mut Descriptor) {
         self.leave_batch();
         self.scan.restart();
+        self.map_pages.release();
         self.counted = 0;
         self.mark = None;
         self.started = false;
@@ -262,6 +268,16 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         if first && found.is_ok() {
             found = state.warn_of_damage(&store).and(found);
         }
+        match found {
+            // A query that wants few rows has them with the first batch.
+            Ok(Some(_)) if scan.xs_want_itup && !first => {
+                let rows = self.scan.coming(forward);
+                // SAFETY: the table is open during the scan, and no page is locked.
+                unsafe { self.map_pages.hold(scan.heapRelation, rows, forward) };
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => self.map_pages.release(),
+        }
         // SAFETY: the index is open.
         match unsafe { in_index(scan.indexRelation, found) } {
             Some(pos) => self.put(scan, &pos),
@@ -285,6 +301,7 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the index is open, and the snapshot valid, during the scan.
         let store = unsafe { Self::store(&state, scan) };
         let recheck = self.resolved.recheck;
+        self.heap_pages.restart_bitmap();
         let mut add_all = || -> Result<()> {
             // One process makes the bitmap.
             let tree = Tree::new(&store, &state.router);
@@ -293,6 +310,8 @@ impl<const V: usize> AnyScan for OmenScan<V> {
                 if tids.is_empty() {
                     break;
                 }
+                // SAFETY: the executor has opened index and table.
+                unsafe { self.heap_pages.look_for_bitmap(scan, tids) };
                 bitmap.add(tids, recheck);
                 store.breathe()?;
             }

@@ -331,7 +331,7 @@ sub log_is_clean
 	my ($node, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my @lines = grep {
-		/PANIC|TRAP:|refcount leak|leak:|still referenced|terminated by signal|panicked|unexpected data beyond EOF|no unpinned buffers|incorrect resource|LWLock|memory allocation/
+		/PANIC|TRAP:|refcount leak|leak:|still referenced|resource was not closed|terminated by signal|panicked|unexpected data beyond EOF|no unpinned buffers|incorrect resource|LWLock|memory allocation/
 	} split /\n/, slurp_file($node->logfile);
 	ok(!@lines, "$name: nothing suspicious in the log") or diag(join "\n", splice(@lines, 0, 10));
 	return;

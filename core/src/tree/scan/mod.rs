@@ -7,11 +7,13 @@
 //! merged and recycled under a running scan.
 
 mod batch;
+mod bitmap_lookahead;
 mod killed;
 mod lookahead;
 mod shared;
 
 pub use batch::Batch;
+pub use bitmap_lookahead::BitmapLookahead;
 pub use lookahead::{LOOKAHEAD_PAGES, Lookahead};
 pub use shared::{Reached, Turns};
 

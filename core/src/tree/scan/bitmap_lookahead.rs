@@ -1,0 +1,181 @@
+//! Which pages of the table are asked for ahead of a bitmap scan.
+//!
+//! The executor goes through a bitmap when it is whole, page by page, and waits for each
+//! page that the processor does not have in its cache. Whoever fills the bitmap knows the
+//! pages before, and can ask for many at once: for as many as the cache has room for until
+//! they are wanted. Where some have to be read it is left to the executor, which asks the
+//! operating system for pages ahead itself.
+
+use crate::key::Tid;
+
+/// Pages that are asked for, for one bitmap: with a few lines of each, half a megabyte.
+const MAX_PAGES: usize = 2048;
+/// Bits that say which, by the lowest bits of the pages' numbers. A page whose bit another
+/// one has set is not asked for.
+const KNOWN: usize = 16 * MAX_PAGES;
+/// Rows that are too few for a look.
+const FEW_ROWS: usize = 3;
+/// Reads, as a share of the pages asked for, from which on bitmaps are passed.
+const MANY_READS: usize = 8;
+/// Bitmaps that are passed at most after one with many reads.
+const MAX_PASSED: u16 = 255;
+
+/// What has been asked for.
+#[derive(Debug, Default)]
+pub struct BitmapLookahead {
+    /// Empty until there is something to remember.
+    known: Vec<u64>,
+    /// Pages asked for, of this bitmap, and those of them that are being read.
+    asked: usize,
+    reads: usize,
+    /// There is no further look at this bitmap.
+    off: bool,
+    /// Bitmaps still to be passed, and how many were to be the last time.
+    left: u16,
+    passed: u16,
+}
+
+impl BitmapLookahead {
+    /// Another bitmap begins.
+    pub fn restart(&mut self) {
+        if self.asked > 0 {
+            self.known.fill(0);
+            // Some pages at least were where they should be.
+            if self.left == 0 {
+                self.passed /= 2;
+            }
+        }
+        self.asked = 0;
+        self.reads = 0;
+        self.off = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// Whether there is a look at so many rows.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self, rows: usize) -> bool {
+        !self.off && rows > FEW_ROWS
+    }
+
+    /// Looks at rows of the bitmap. `ask` is called for the first on each page, and says
+    /// whether the page has to be read: after `most_reads` of them there is no further
+    /// look, and, unless they are few of the pages, none at some of the next bitmaps.
+    pub fn look(&mut self, rows: &[Tid], most_reads: usize, mut ask: impl FnMut(Tid) -> bool) {
+        if !self.is_due(rows.len()) {
+            return;
+        }
+        if self.known.is_empty() {
+            if self.known.try_reserve_exact(KNOWN / 64).is_err() {
+                self.off = true;
+                return;
+            }
+            self.known.resize(KNOWN / 64, 0);
+        }
+        for tid in rows {
+            let page = (tid >> 16) as usize % KNOWN;
+            let (word, bit) = (&mut self.known[page / 64], 1 << (page % 64));
+            if *word & bit != 0 {
+                continue;
+            }
+            *word |= bit;
+            self.asked += 1;
+            self.reads += usize::from(ask(*tid));
+            if self.reads >= most_reads.max(1) || self.asked == MAX_PAGES {
+                self.off = true;
+                if self.reads * MANY_READS >= self.asked {
+                    self.passed = (2 * self.passed + 1).min(MAX_PASSED);
+                    self.left = self.passed;
+                }
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of which each is on a page of its own.
+    fn scattered(n: u64) -> Vec<Tid> {
+        (0..n).map(|i| (i * 7919 % 20_011) << 16 | 1).collect()
+    }
+
+    /// The pages that are asked for, of a bitmap that gets `rows` by batches.
+    fn bitmap(lookahead: &mut BitmapLookahead, rows: &[Tid], reads: bool) -> Vec<u64> {
+        lookahead.restart();
+        let mut asked = Vec::new();
+        for batch in rows.chunks(1000) {
+            lookahead.look(batch, 2, |tid| {
+                asked.push(tid >> 16);
+                reads
+            });
+        }
+        asked
+    }
+
+    #[test]
+    fn each_page_is_asked_for_once() {
+        let mut rows = scattered(1500);
+        rows.extend_from_within(..);
+        let pages: Vec<u64> = rows[..1500].iter().map(|tid| tid >> 16).collect();
+        let mut lookahead = BitmapLookahead::default();
+        for _ in 0..3 {
+            assert_eq!(bitmap(&mut lookahead, &rows, false), pages);
+        }
+    }
+
+    #[test]
+    fn no_more_pages_than_fit_are_asked_for() {
+        let rows = scattered(20_000);
+        let mut lookahead = BitmapLookahead::default();
+        assert_eq!(bitmap(&mut lookahead, &rows, false).len(), MAX_PAGES);
+    }
+
+    #[test]
+    fn few_rows_are_not_looked_at() {
+        let mut lookahead = BitmapLookahead::default();
+        for (rows, pages) in [(0, 0), (1, 0), (3, 0), (4, 4)] {
+            let asked = bitmap(&mut lookahead, &scattered(rows), false);
+            assert_eq!(asked.len(), pages, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn bitmaps_are_passed_while_pages_have_to_be_read() {
+        let rows = scattered(100);
+        let mut lookahead = BitmapLookahead::default();
+        let looks = |lookahead: &mut BitmapLookahead, reads| -> Vec<usize> {
+            (0..1000)
+                .map(|_| bitmap(lookahead, &rows, reads).len())
+                .collect()
+        };
+        let asked = looks(&mut lookahead, true);
+        assert_eq!(asked[..4], [2, 0, 2, 0]);
+        assert!(asked.iter().all(|asked| [0, 2].contains(asked)));
+        let tried = asked.iter().filter(|asked| **asked > 0).count();
+        assert!((8..=12).contains(&tried), "{tried} looks");
+        // In memory again, all are looked at after the first that is tried.
+        let asked = looks(&mut lookahead, false);
+        assert!(asked.iter().all(|asked| [0, 100].contains(asked)));
+        let first = asked.iter().position(|asked| *asked > 0);
+        assert!(first.is_some_and(|first| first <= usize::from(MAX_PASSED)));
+        let tried = asked.iter().filter(|asked| **asked > 0).count();
+        assert!(first.is_some_and(|first| tried == 1000 - first));
+        // One page of fifty that has to be read ends one bitmap's look, and no other's.
+        for _ in 0..10 {
+            let mut asked = 0;
+            lookahead.restart();
+            lookahead.look(&rows, 1, |_| {
+                asked += 1;
+                asked == 50
+            });
+            assert_eq!(asked, 50);
+        }
+        // And one bitmap with such pages does not stop it for long.
+        assert_eq!(bitmap(&mut lookahead, &rows, true).len(), 2);
+        assert_eq!(bitmap(&mut lookahead, &rows, true).len(), 0);
+        assert_eq!(bitmap(&mut lookahead, &rows, false).len(), 100);
+    }
+}
