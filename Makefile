@@ -237,7 +237,10 @@ keep-bench-100M:
 # docs/TEXT behind the goals that were measured.
 define keep
 mkdir -p docs/$(1)
-cp target/bench/*.svg target/bench/results.json docs/$(1)/
+rm -f docs/$(1)/*.svg
+cp target/bench/results.json docs/$(1)/
+grep -o '([a-z]*\.svg)' target/bench/benchmarks.md | tr -d '()' \
+	| xargs -I{} cp target/bench/{} docs/$(1)/
 awk '/^## / && goals { while ((getline line < "docs/$(2)") > 0) print line; \
 	print ""; goals = 0 } /^## Goals/ { goals = 1 } { print }' target/bench/benchmarks.md \
 	| grep -v '| not measured |' \
