@@ -105,14 +105,21 @@ impl HeapPages {
         self.of_bitmap.restart();
     }
 
-    /// Asks for the pages of rows that are added to a bitmap. Not at all if
-    /// `effective_io_concurrency` is 0.
+    /// Rows are added to the bitmap.
+    pub fn note_for_bitmap(&mut self, rows: &[Tid]) {
+        if self.most_reads != Some(0) {
+            self.of_bitmap.note(rows);
+        }
+    }
+
+    /// The bitmap is whole: asks for its pages. Not at all if `effective_io_concurrency`
+    /// is 0.
     ///
     /// # Safety
     /// The scan's index is open, and its table, which the descriptor of such a scan does
     /// not have.
-    pub unsafe fn look_for_bitmap(&mut self, descriptor: &Descriptor, rows: &[Tid]) {
-        if self.most_reads == Some(0) || !self.of_bitmap.is_due(rows.len()) {
+    pub unsafe fn look_for_bitmap(&mut self, descriptor: &Descriptor) {
+        if !self.of_bitmap.is_due() {
             return;
         }
         let no_lock = pg_sys::NoLock.cast_signed();
@@ -136,8 +143,7 @@ impl HeapPages {
                 };
                 // What is here when an ERROR is raised needs no drop.
                 pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                    let most_reads = most_reads.min(LOOKAHEAD_PAGES);
-                    self.of_bitmap.look(rows, most_reads, ask);
+                    self.of_bitmap.ask(most_reads.min(LOOKAHEAD_PAGES), ask);
                 });
                 asked.into_iter().for_each(|place| prefetch_place(place));
                 self.length = length;

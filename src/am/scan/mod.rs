@@ -310,11 +310,12 @@ impl<const V: usize> AnyScan for OmenScan<V> {
                 if tids.is_empty() {
                     break;
                 }
-                // SAFETY: the executor has opened index and table.
-                unsafe { self.heap_pages.look_for_bitmap(scan, tids) };
                 bitmap.add(tids, recheck);
+                self.heap_pages.note_for_bitmap(tids);
                 store.breathe()?;
             }
+            // SAFETY: the executor has opened index and table.
+            unsafe { self.heap_pages.look_for_bitmap(scan) };
             state.warn_of_damage(&store)
         };
         let added = add_all();

@@ -2,14 +2,15 @@
 //!
 //! The executor goes through a bitmap when it is whole, page by page, and waits for each
 //! page that the processor does not have in its cache. Whoever fills the bitmap knows the
-//! pages before, and can ask for many at once: for as many as the cache has room for until
-//! they are wanted. Where some have to be read it is left to the executor, which asks the
+//! pages before, and can ask for all of them at once, if they are no more than the cache
+//! has room for. Where some have to be read it is left to the executor, which asks the
 //! operating system for pages ahead itself.
 
 use crate::key::Tid;
 
-/// Pages that are asked for, for one bitmap: with a few lines of each, half a megabyte.
-const MAX_PAGES: usize = 2048;
+/// Pages that are asked for, for one bitmap: with a few lines of each, a third of a
+/// megabyte. What is evicted before it is wanted costs more than it gains.
+const MAX_PAGES: usize = 1024;
 /// Bits that say which, by the lowest bits of the pages' numbers. A page whose bit another
 /// one has set is not asked for.
 const KNOWN: usize = 16 * MAX_PAGES;
@@ -20,15 +21,14 @@ const MANY_READS: usize = 8;
 /// Bitmaps that are passed at most after one with many reads.
 const MAX_PASSED: u16 = 255;
 
-/// What has been asked for.
+/// The pages of a bitmap.
 #[derive(Debug, Default)]
 pub struct BitmapLookahead {
     /// Empty until there is something to remember.
     known: Vec<u64>,
-    /// Pages asked for, of this bitmap, and those of them that are being read.
-    asked: usize,
-    reads: usize,
-    /// There is no further look at this bitmap.
+    /// The first row on each page.
+    rows: Vec<Tid>,
+    /// Nothing is asked for, for this bitmap.
     off: bool,
     /// Bitmaps still to be passed, and how many were to be the last time.
     left: u16,
@@ -38,59 +38,80 @@ pub struct BitmapLookahead {
 impl BitmapLookahead {
     /// Another bitmap begins.
     pub fn restart(&mut self) {
-        if self.asked > 0 {
-            self.known.fill(0);
-            // Some pages at least were where they should be.
-            if self.left == 0 {
-                self.passed /= 2;
-            }
-        }
-        self.asked = 0;
-        self.reads = 0;
+        self.forget();
         self.off = self.left > 0;
         self.left = self.left.saturating_sub(1);
     }
 
-    /// Whether there is a look at so many rows.
-    #[inline]
-    #[must_use]
-    pub fn is_due(&self, rows: usize) -> bool {
-        !self.off && rows > FEW_ROWS
-    }
-
-    /// Looks at rows of the bitmap. `ask` is called for the first on each page, and says
-    /// whether the page has to be read: after `most_reads` of them there is no further
-    /// look, and, unless they are few of the pages, none at some of the next bitmaps.
-    pub fn look(&mut self, rows: &[Tid], most_reads: usize, mut ask: impl FnMut(Tid) -> bool) {
-        if !self.is_due(rows.len()) {
+    /// Notes rows of the bitmap. If they are on too many pages, none is asked for.
+    pub fn note(&mut self, rows: &[Tid]) {
+        if self.off {
             return;
         }
         if self.known.is_empty() {
-            if self.known.try_reserve_exact(KNOWN / 64).is_err() {
+            let bits = self.known.try_reserve_exact(KNOWN / 64);
+            if bits.and(self.rows.try_reserve_exact(MAX_PAGES)).is_err() {
                 self.off = true;
                 return;
             }
             self.known.resize(KNOWN / 64, 0);
         }
         for tid in rows {
-            let page = (tid >> 16) as usize % KNOWN;
-            let (word, bit) = (&mut self.known[page / 64], 1 << (page % 64));
+            let (word, bit) = (&mut self.known[word_of(*tid)], 1 << ((tid >> 16) % 64));
             if *word & bit != 0 {
                 continue;
             }
             *word |= bit;
-            self.asked += 1;
-            self.reads += usize::from(ask(*tid));
-            if self.reads >= most_reads.max(1) || self.asked == MAX_PAGES {
+            if self.rows.len() == MAX_PAGES {
+                self.forget();
                 self.off = true;
-                if self.reads * MANY_READS >= self.asked {
-                    self.passed = (2 * self.passed + 1).min(MAX_PASSED);
-                    self.left = self.passed;
-                }
                 return;
             }
+            self.rows.push(*tid);
         }
     }
+
+    /// Whether there is something to ask for.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.rows.len() > FEW_ROWS
+    }
+
+    /// The bitmap is whole. `ask` is called for a row on each page, and says whether the
+    /// page has to be read: after `most_reads` of them it is called no more, and, unless
+    /// they are few of the pages, not for some of the next bitmaps.
+    pub fn ask(&mut self, most_reads: usize, mut ask: impl FnMut(Tid) -> bool) {
+        let (mut asked, mut reads) = (0, 0);
+        for tid in &self.rows {
+            asked += 1;
+            reads += usize::from(ask(*tid));
+            if reads >= most_reads.max(1) {
+                break;
+            }
+        }
+        if reads * MANY_READS >= asked.max(1) {
+            self.passed = (2 * self.passed + 1).min(MAX_PASSED);
+            self.left = self.passed;
+        } else {
+            self.passed /= 2;
+        }
+    }
+
+    fn forget(&mut self) {
+        if self.rows.len() < KNOWN / 64 / 8 {
+            for tid in &self.rows {
+                self.known[word_of(*tid)] = 0;
+            }
+        } else {
+            self.known.fill(0);
+        }
+        self.rows.clear();
+    }
+}
+
+/// Where the bit of a row's page is.
+fn word_of(tid: Tid) -> usize {
+    (tid >> 16) as usize % KNOWN / 64
 }
 
 #[cfg(test)]
@@ -105,9 +126,12 @@ mod tests {
     /// The pages that are asked for, of a bitmap that gets `rows` by batches.
     fn bitmap(lookahead: &mut BitmapLookahead, rows: &[Tid], reads: bool) -> Vec<u64> {
         lookahead.restart();
-        let mut asked = Vec::new();
         for batch in rows.chunks(1000) {
-            lookahead.look(batch, 2, |tid| {
+            lookahead.note(batch);
+        }
+        let mut asked = Vec::new();
+        if lookahead.is_due() {
+            lookahead.ask(2, |tid| {
                 asked.push(tid >> 16);
                 reads
             });
@@ -117,9 +141,9 @@ mod tests {
 
     #[test]
     fn each_page_is_asked_for_once() {
-        let mut rows = scattered(1500);
+        let mut rows = scattered(1000);
         rows.extend_from_within(..);
-        let pages: Vec<u64> = rows[..1500].iter().map(|tid| tid >> 16).collect();
+        let pages: Vec<u64> = rows[..1000].iter().map(|tid| tid >> 16).collect();
         let mut lookahead = BitmapLookahead::default();
         for _ in 0..3 {
             assert_eq!(bitmap(&mut lookahead, &rows, false), pages);
@@ -127,10 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn no_more_pages_than_fit_are_asked_for() {
-        let rows = scattered(20_000);
+    fn pages_are_asked_for_if_they_fit() {
         let mut lookahead = BitmapLookahead::default();
-        assert_eq!(bitmap(&mut lookahead, &rows, false).len(), MAX_PAGES);
+        for (rows, pages) in [
+            (MAX_PAGES, MAX_PAGES),
+            (MAX_PAGES + 1, 0),
+            (10, 10),
+            (20_000, 0),
+        ] {
+            let asked = bitmap(&mut lookahead, &scattered(rows as u64), false);
+            assert_eq!(asked.len(), pages, "{rows} rows");
+        }
+        // Many rows on few pages.
+        let rows: Vec<Tid> = (0..100_000u64)
+            .map(|i| (i / 100) << 16 | (i % 100 + 1))
+            .collect();
+        assert_eq!(bitmap(&mut lookahead, &rows, false).len(), 1000);
     }
 
     #[test]
@@ -167,7 +203,8 @@ mod tests {
         for _ in 0..10 {
             let mut asked = 0;
             lookahead.restart();
-            lookahead.look(&rows, 1, |_| {
+            lookahead.note(&rows);
+            lookahead.ask(1, |_| {
                 asked += 1;
                 asked == 50
             });
