@@ -14,8 +14,8 @@ const MAX_PAGES: usize = 1024;
 /// Bits that say which, by the lowest bits of the pages' numbers. A page whose bit another
 /// one has set is not asked for.
 const KNOWN: usize = 16 * MAX_PAGES;
-/// Rows that are too few for a look.
-const FEW_ROWS: usize = 3;
+/// Pages that are too few to be asked for.
+const FEW_PAGES: usize = 3;
 /// Reads, as a share of the pages asked for, from which on bitmaps are passed.
 const MANY_READS: usize = 8;
 /// Bitmaps that are passed at most after one with many reads.
@@ -45,7 +45,8 @@ impl BitmapLookahead {
 
     /// Notes rows of the bitmap. If they are on too many pages, none is asked for.
     pub fn note(&mut self, rows: &[Tid]) {
-        if self.off {
+        let few = self.rows.is_empty() && rows.len() <= FEW_PAGES;
+        if self.off || few {
             return;
         }
         if self.known.is_empty() {
@@ -74,7 +75,7 @@ impl BitmapLookahead {
     /// Whether there is something to ask for.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.rows.len() > FEW_ROWS
+        self.rows.len() > FEW_PAGES
     }
 
     /// The bitmap is whole. `ask` is called for a row on each page, and says whether the
@@ -86,15 +87,15 @@ impl BitmapLookahead {
             asked += 1;
             reads += usize::from(ask(*tid));
             if reads >= most_reads.max(1) {
+                if reads * MANY_READS >= asked {
+                    self.passed = (2 * self.passed + 1).min(MAX_PASSED);
+                    self.left = self.passed;
+                    return;
+                }
                 break;
             }
         }
-        if reads * MANY_READS >= asked.max(1) {
-            self.passed = (2 * self.passed + 1).min(MAX_PASSED);
-            self.left = self.passed;
-        } else {
-            self.passed /= 2;
-        }
+        self.passed /= 2;
     }
 
     fn forget(&mut self) {
@@ -120,7 +121,9 @@ mod tests {
 
     /// Rows of which each is on a page of its own.
     fn scattered(n: u64) -> Vec<Tid> {
-        (0..n).map(|i| (i * 7919 % 20_011) << 16 | 1).collect()
+        (0..n)
+            .map(|i| (i * 7919 % KNOWN as u64) << 16 | 1)
+            .collect()
     }
 
     /// The pages that are asked for, of a bitmap that gets `rows` by batches.
@@ -170,8 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_are_not_looked_at() {
+    fn few_pages_are_not_asked_for() {
         let mut lookahead = BitmapLookahead::default();
+        let one_page: Vec<Tid> = (1..300).map(|i| 7 << 16 | i).collect();
+        assert!(bitmap(&mut lookahead, &one_page, false).is_empty());
         for (rows, pages) in [(0, 0), (1, 0), (3, 0), (4, 4)] {
             let asked = bitmap(&mut lookahead, &scattered(rows), false);
             assert_eq!(asked.len(), pages, "{rows} rows");
@@ -209,6 +214,17 @@ mod tests {
                 asked == 50
             });
             assert_eq!(asked, 50);
+        }
+        // Nor do fewer reads than are allowed.
+        for _ in 0..10 {
+            let mut asked = 0;
+            lookahead.restart();
+            lookahead.note(&rows[..5]);
+            lookahead.ask(2, |_| {
+                asked += 1;
+                asked == 1
+            });
+            assert_eq!(asked, 5);
         }
         // And one bitmap with such pages does not stop it for long.
         assert_eq!(bitmap(&mut lookahead, &rows, true).len(), 2);
