@@ -40,8 +40,8 @@ impl MapPages {
         self.held = Default::default();
     }
 
-    /// Holds the pages for the next of `rows`, which are to come and end a batch, or begin
-    /// it, if that is worth its while. They are held until [`Self::release`], or other
+    /// Holds the pages for the next of `rows`, those of a batch that are to come (forwards
+    /// the first is next, backwards the last), if that is worth its while. They are held until [`Self::release`], or other
     /// pages are wanted instead.
     ///
     /// # Safety
