@@ -129,8 +129,9 @@ impl<'a> EliasFano<'a> {
 
     /// Writes high parts from position `from` on, and returns how many.
     fn decode_high(&self, from: usize, out: &mut [u64]) -> usize {
-        let (mut skip, mut i, mut done) = (from, from, 0);
-        let mut slots = out.iter_mut();
+        let (mut skip, len, mut rest) = (from, out.len(), out);
+        // The place of a word's first bit, without the position of its first value.
+        let mut first = (from as u64).wrapping_neg();
         for j in 0..self.words() {
             let mut word = self.word(j, 0);
             if skip > 0 {
@@ -138,22 +139,28 @@ impl<'a> EliasFano<'a> {
                 let ones = (prefix >> 56) as usize;
                 if skip >= ones {
                     skip -= ones;
+                    first = first.wrapping_add(64);
                     continue;
                 }
                 word &= !mask(select_in_word(word, prefix, skip as u64));
                 skip = 0;
             }
-            while word != 0 {
-                let Some(slot) = slots.next() else {
-                    return done;
-                };
-                *slot = (64 * j + word.trailing_zeros() as usize).wrapping_sub(i) as u64;
-                word &= word - 1;
-                i = i.wrapping_add(1);
-                done += 1;
+            let ones = (byte_prefix_counts(word) >> 56) as usize;
+            let Some(slots) = rest.split_off_mut(..ones.min(rest.len())) else {
+                break;
+            };
+            // High part and position add up to the place of the bit.
+            for slot in slots {
+                *slot = u64::from(word.trailing_zeros()).wrapping_add(first);
+                word &= word.wrapping_sub(1);
+                first = first.wrapping_sub(1);
+            }
+            first = first.wrapping_add(64);
+            if rest.is_empty() {
+                break;
             }
         }
-        done
+        len - rest.len()
     }
 
     pub(super) fn lower_bound(&self, from: usize, to: usize, x: u64) -> usize {
