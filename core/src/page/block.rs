@@ -80,11 +80,17 @@ pub(crate) struct Columns<'a, const V: usize> {
 /// Splits a row ordinal into block and offset without a division: exact for
 /// ordinals below 2^48 and K up to [`MAX_ROWS_PER_PAGE`] (Granlund and
 /// Montgomery, "Division by invariant integers using multiplication", 1994).
+///
+/// Of ordinals below 2^31 a reciprocal of 32 bits is as exact: K times it exceeds its
+/// power of two, 2^31 times the least power that K does not exceed, by less than K.
 #[derive(Clone, Copy, Debug)]
 struct Rows {
     k: u64,
     reciprocal: u64,
 }
+
+/// Bits of ordinals that products of 32 bits suffice for.
+const NARROW: u32 = 31;
 
 impl Rows {
     fn new(k: u64) -> Self {
@@ -110,6 +116,24 @@ impl Rows {
             }
         };
         tid & (TID_END - 1)
+    }
+
+    /// Replaces ordinals by their TIDs.
+    fn tids(self, ordinals: &mut [u64]) {
+        let all = ordinals.iter().fold(0, |all, ordinal| all | ordinal);
+        if self.k < 2 || all >= 1 << NARROW {
+            ordinals.iter_mut().for_each(|row| *row = self.tid(*row));
+            return;
+        }
+        // Products of 32 bits each: processors make several at once.
+        let shift = NARROW + (u64::BITS - (self.k - 1).leading_zeros());
+        let dropped = u64::BITS - shift;
+        let reciprocal = (self.reciprocal + ((1 << dropped) - 1)) >> dropped;
+        let (reciprocal, rest) = (reciprocal as u32, 0x1_0000 - self.k as u32);
+        for row in ordinals {
+            let block = (u64::from(*row as u32) * u64::from(reciprocal)) >> shift;
+            *row += u64::from(block as u32) * u64::from(rest) + 1;
+        }
     }
 
     /// The TIDs of consecutive ordinals from `first` on, page by page.
@@ -493,10 +517,7 @@ impl<'a, const V: usize> BlockView<'a, V> {
             return;
         }
         self.tids.decode(at, out);
-        match self.rows.k {
-            0 => out.iter_mut().for_each(|tid| *tid &= TID_END - 1),
-            _ => out.iter_mut().for_each(|tid| *tid = self.rows.tid(*tid)),
-        }
+        self.rows.tids(out);
     }
 
     /// The first position in `0..=len()` whose entry, dead or not, is at or

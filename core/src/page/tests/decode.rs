@@ -2,6 +2,7 @@
 
 use crate::key::{Pos, Tid};
 use crate::page::{BlockView, Entries, encode_block};
+use crate::sim::Rng;
 
 fn same_both_ways(view: &BlockView<'_, 1>, columns: &mut Entries<1>) {
     for from in [0, view.len() / 2] {
@@ -47,6 +48,47 @@ fn consecutive_rows_decode_page_by_page() {
                 assert_eq!(columns.pos(i), *pos);
             }
             same_both_ways(&view, &mut columns);
+        }
+    }
+}
+
+/// Ordinals of up to 31 bits are divided another way than larger ones, all by a product.
+#[test]
+fn rows_decode_to_their_pages_whatever_is_on_one() {
+    const NARROW: u64 = 1 << 31;
+    let mut columns = Entries::default();
+    let mut rng = Rng::new(31);
+    let stride = if cfg!(miri) { 409 } else { 1 };
+    for per_page in (1..=2048).step_by(stride) {
+        for most in [300 * per_page, NARROW, 2 * NARROW, per_page << 32] {
+            // The ends of pages and of what is below `most`, and rows in no order; one
+            // of them is the last of its page, which says how many a page has.
+            let last = most / per_page * per_page - 1;
+            let mut rows = vec![0, last, most - 1, per_page - 1, per_page];
+            rows.extend((0..20).map(|_| rng.below(most / per_page) * per_page + per_page - 1));
+            rows.extend((0..20).map(|_| rng.below(most / per_page) * per_page));
+            rows.extend((0..15).map(|_| rng.below(most)));
+            let entries: Vec<Pos<1>> = (1000..)
+                .zip(&rows)
+                .map(|(key, row)| Pos {
+                    rank: 0,
+                    vals: [key],
+                    tid: (row / per_page) << 16 | (row % per_page + 1),
+                })
+                .collect();
+            let mut bytes = [0; 1200];
+            let len = encode_block(&entries, None, &mut bytes).unwrap();
+            let view = BlockView::<1>::parse(&bytes, len, 60, 0, false, false).unwrap();
+            assert_eq!(view.decode(0, 60, &mut columns), 60);
+            for (i, pos) in entries.iter().enumerate() {
+                assert_eq!(
+                    columns.pos(i),
+                    *pos,
+                    "{per_page} rows a page, row {}",
+                    rows[i]
+                );
+                assert_eq!(view.pos(i), *pos);
+            }
         }
     }
 }
