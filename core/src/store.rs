@@ -64,6 +64,10 @@ pub trait PageGuard: Deref<Target = [u8]> {
 
     /// Releases the lock and keeps the pin.
     fn into_pin(self) -> Self::Pin;
+
+    /// Much of the page is going to be read: a hint, for who can fetch it faster than
+    /// byte by byte.
+    fn expect_reads(&self) {}
 }
 
 /// A set of changes to at most [`RECORD_PAGES`] pages, all or nothing.

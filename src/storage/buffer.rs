@@ -53,6 +53,10 @@ fn hands_off() -> bool {
     std::thread::panicking() || ABANDONED.get()
 }
 
+/// Bytes that a processor fetches at once.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
 /// Asks the CPU for the parts of a page that every reader looks at first, while the
 /// buffer is being pinned and locked.
 ///
@@ -355,6 +359,18 @@ impl<M> PageGuard for Locked<M> {
         unsafe {
             direct::LockBuffer(buffer, unlock);
             Pin::new(buffer)
+        }
+    }
+
+    /// A processor notices by itself that lines are read one after the other, but begins
+    /// anew for each column of each block.
+    #[inline]
+    fn expect_reads(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.chunks(CACHE_LINE) {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: prefetching reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
         }
     }
 }

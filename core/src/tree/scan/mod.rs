@@ -392,6 +392,10 @@ impl<P, const V: usize> Scan<P, V> {
             Target::Below(wanted.hi)
         };
         let (guard, header) = self.locate(tree, &target)?;
+        let is_next = |page: Page<V>| page.block != guard.block();
+        if self.want > FIRST_BETWEEN && (self.want < MAX_BATCH || self.page.is_none_or(is_next)) {
+            guard.expect_reads();
+        }
         let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
         let (low, high) = self.remember(&guard, &header);
         let covered = if forward {
