@@ -1,5 +1,7 @@
 //! Heap TIDs and index tuples as PostgreSQL has them.
 
+use core::ops::Range;
+
 use omen_core::key::{Pos, Tid};
 use omen_core::tree::Batch;
 use pgrx::pg_sys;
@@ -39,7 +41,8 @@ const _: () = assert!(HEADER == DATA);
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub(super) struct IntegerTuple {
-    header: pg_sys::IndexTupleData,
+    /// An `IndexTupleData`, as one number: several are made at once then.
+    header: u64,
     value: [u8; 8],
 }
 
@@ -47,8 +50,21 @@ const _: () = assert!(size_of::<IntegerTuple>() == DATA + 8);
 
 impl IntegerTuple {
     #[inline]
+    fn new(tid: Tid, value: [u8; 8]) -> Self {
+        let info = size_of::<Self>() as u64;
+        // The header's fields are halves of 32 bits, in the order of the memory.
+        let header = if cfg!(target_endian = "big") {
+            tid << 16 | info
+        } else {
+            info << 48 | (tid & 0xffff) << 32 | tid & 0xffff_0000 | tid >> 32
+        };
+        Self { header, value }
+    }
+
+    #[inline]
     pub fn tid(&self) -> pg_sys::ItemPointerData {
-        self.header.t_tid
+        // SAFETY: a tuple begins with its header.
+        unsafe { (*self.as_index_tuple()).t_tid }
     }
 
     /// The tuple as a callback hands it out. It is only read, and only until the next
@@ -59,13 +75,19 @@ impl IntegerTuple {
     }
 }
 
-/// The index tuples of a batch, formed at once: a scan of many rows has little to do
-/// for each of them.
+/// Tuples that are formed at once: as many as stay in the processor's nearest cache until
+/// they have been handed out.
+const FORMED: usize = 128;
+
+/// The index tuples of some entries of a batch, formed at once: a scan of many rows has
+/// little to do for each of them.
 #[derive(Debug)]
 pub(super) struct BatchTuples {
     /// As [`TupleBuffer`]'s.
     integer: Option<Integer>,
     tuples: Vec<IntegerTuple>,
+    /// The entries for which that has been tried.
+    tried: Range<usize>,
 }
 
 impl BatchTuples {
@@ -73,50 +95,53 @@ impl BatchTuples {
         Self {
             integer: codec.integer(),
             tuples: Vec::new(),
+            tried: 0..0,
         }
     }
 
-    /// The tuple of the entry at `i` of the batch, if the batch's have been formed.
+    /// The tuples of some entries of the batch, from the first on as far as they have
+    /// been formed.
     #[inline]
-    pub fn get(&self, i: usize) -> Option<&IntegerTuple> {
-        self.tuples.get(i)
-    }
-
-    /// Whether no tuples have been formed.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.tuples.is_empty()
+    pub fn get(&self, some: Range<usize>) -> &[IntegerTuple] {
+        let from = some.start.wrapping_sub(self.tried.start);
+        let formed = self.tuples.get(from..).unwrap_or_default();
+        formed.get(..some.len()).unwrap_or(formed)
     }
 
     /// To be called whenever there is another batch.
     #[inline]
     pub fn clear(&mut self) {
         self.tuples.clear();
+        self.tried = 0..0;
     }
 
-    /// Forms the tuples of a batch, unless some key is no integer or NULL, or memory
-    /// is short.
+    /// Forms tuples of a batch from the entry at `from` on, unless that has been tried
+    /// for this entry, some key is no integer or NULL, or memory is short.
+    #[inline]
+    pub fn form<const V: usize>(&mut self, batch: &Batch<V>, from: usize) {
+        if from < batch.len() && !self.tried.contains(&from) {
+            self.form_some(batch, from..batch.len().min(from + FORMED));
+        }
+    }
+
     #[inline(never)]
-    pub fn form<const V: usize>(&mut self, batch: &Batch<V>) {
+    fn form_some<const V: usize>(&mut self, batch: &Batch<V>, some: Range<usize>) {
         self.tuples.clear();
-        let Some(integer) = self.integer else {
+        self.tried = some.clone();
+        let columns = (batch.ranks(), batch.tids(), batch.vals(0));
+        let (Some(integer), Some(ranks), Some(tids), Some(lanes)) = (
+            self.integer,
+            columns.0.get(some.clone()),
+            columns.1.get(some.clone()),
+            columns.2.get(some),
+        ) else {
             return;
         };
-        // Ranks ascend, so the first or the last of them says it mostly.
-        let ranks = batch.ranks();
-        let has_rank = |rank: &u64| integer.has_rank(*rank);
-        let all = ranks.last().is_some_and(has_rank) && ranks.iter().all(has_rank);
-        if !all || self.tuples.try_reserve(batch.len()).is_err() {
+        if !integer.have_rank(ranks) || self.tuples.try_reserve(FORMED).is_err() {
             return;
         }
-        let rows = batch.tids().iter().zip(batch.vals(0));
-        self.tuples.extend(rows.map(|(tid, lane)| IntegerTuple {
-            header: pg_sys::IndexTupleData {
-                t_tid: pointer_of(*tid),
-                t_info: size_of::<IntegerTuple>() as u16,
-            },
-            value: integer.bytes(*lane),
-        }));
+        let tuple = |(tid, lane): (&Tid, &u64)| IntegerTuple::new(*tid, integer.bytes(*lane));
+        self.tuples.extend(tids.iter().zip(lanes).map(tuple));
     }
 }
 

@@ -127,6 +127,14 @@ impl Integer {
         rank == self.rank
     }
 
+    /// Whether none of many positions is NULL, by their ranks.
+    #[inline]
+    pub fn have_rank(self, ranks: &[u64]) -> bool {
+        // Without a way out several are compared at once.
+        let differ = ranks.iter().fold(0, |bits, rank| bits | (rank ^ self.rank));
+        differ == 0
+    }
+
     /// The value as it stands in a tuple, with zeros behind it if it is narrower.
     #[inline]
     pub fn bytes(self, lane: u64) -> [u8; 8] {

@@ -6,6 +6,7 @@ use omen_core::planted;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::ready::Ready;
 use super::{AnyScan, Descriptor, OmenScan};
 use crate::am::batch;
 use crate::am::bitmap::Bitmap;
@@ -18,7 +19,33 @@ use crate::storage::abandon;
 #[repr(C)]
 struct Handle {
     callback: pg_sys::MemoryContextCallback,
+    /// Rows of `scan`, which is not told of the steps.
+    ready: Ready,
     scan: Option<Opened>,
+}
+
+impl Handle {
+    /// The scan, which knows of all steps. It may do anything: nothing is ready.
+    #[inline]
+    fn opened(&mut self) -> Option<&mut Opened> {
+        let steps = self.ready.steps();
+        self.ready = Ready::NONE;
+        let opened = self.scan.as_mut()?;
+        if steps > 0 {
+            opened.any().step_ahead(steps);
+        }
+        Some(opened)
+    }
+
+    /// Makes ready what the scan has.
+    #[inline]
+    fn make_ready(&mut self) {
+        if let Some(Opened::One(opened)) = &self.scan {
+            // SAFETY: the tuples change when the scan does, and who changes that has
+            // got it from `opened`.
+            unsafe { self.ready.set(opened.ready()) };
+        }
+    }
 }
 
 /// A scan, by the lanes of its index.
@@ -71,7 +98,7 @@ unsafe fn opened<'a>(scan: pg_sys::IndexScanDesc) -> (&'a mut Descriptor, &'a mu
     // SAFETY: the caller's promise.
     unsafe {
         let scan = &mut *scan;
-        match &mut (*scan.opaque.cast::<Handle>()).scan {
+        match (*scan.opaque.cast::<Handle>()).opened() {
             Some(opened) => (scan, opened.any()),
             None => error!("omen: the index scan has ended"),
         }
@@ -100,6 +127,7 @@ pub(in crate::am) unsafe extern "C-unwind" fn ambeginscan(
                 arg: handle.cast(),
                 next: core::ptr::null_mut(),
             },
+            ready: Ready::NONE,
             scan: Some(opened),
         });
         let context = pg_sys::CurrentMemoryContext;
@@ -145,11 +173,16 @@ pub(in crate::am) unsafe extern "C-unwind" fn amgettuple(
 ) -> bool {
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
     unsafe {
-        if direction == pg_sys::ScanDirection::ForwardScanDirection
+        let forward = direction == pg_sys::ScanDirection::ForwardScanDirection;
+        if forward
             && !batch::is_any_waiting()
-            && let Some(Opened::One(opened)) = &mut (*(*scan).opaque.cast::<Handle>()).scan
-            && opened.step_on(&mut *scan)
+            && !(*scan).kill_prior_tuple
+            && let Some(tuple) = (*(*scan).opaque.cast::<Handle>()).ready.next()
         {
+            // Who does not want the tuple does not look at it. All else is as for the
+            // row before, which has come from the scan or the same way.
+            (*scan).xs_itup = tuple.as_index_tuple();
+            (*scan).xs_heaptid = tuple.tid();
             return true;
         }
         row_in_memory(scan, direction)
@@ -169,14 +202,18 @@ unsafe extern "C-unwind" fn row_in_memory(
     unsafe {
         if moves
             && !batch::is_awaited((*scan).xs_snapshot)
-            && let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            && let Some(opened) = (*(*scan).opaque.cast::<Handle>()).opened()
         {
             if opened.is_look_due(forward) {
                 look_ahead(scan, forward);
             }
-            if let Some(opened) = &mut (*(*scan).opaque.cast::<Handle>()).scan
+            let handle = &mut *(*scan).opaque.cast::<Handle>();
+            if let Some(opened) = handle.opened()
                 && let Some(row) = opened.step(&mut *scan, forward)
             {
+                if forward {
+                    handle.make_ready();
+                }
                 return row;
             }
         }
@@ -236,10 +273,11 @@ pub(in crate::am) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanD
     // SAFETY: the callback's contract. The handle itself stays until its
     // memory context dies: the callback cannot be taken back.
     unsafe {
-        let mut opened = (*(*scan).opaque.cast::<Handle>()).scan.take();
-        if let Some(opened) = &mut opened {
+        let handle = &mut *(*scan).opaque.cast::<Handle>();
+        if let Some(opened) = handle.opened() {
             opened.any().drop_killed(&*scan);
         }
+        drop(handle.scan.take());
     }
 }
 
@@ -247,8 +285,11 @@ pub(in crate::am) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanD
 /// [`amgettuple`], what has no guard costs least.
 pub(in crate::am) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
-    if let Some(opened) = unsafe { &mut (*(*scan).opaque.cast::<Handle>()).scan } {
-        opened.any().mark();
+    let handle = unsafe { &mut *(*scan).opaque.cast::<Handle>() };
+    let steps = handle.ready.steps();
+    if let Some(opened) = &mut handle.scan {
+        // What is ready stays so.
+        opened.any().mark(steps);
     }
 }
 
@@ -256,8 +297,13 @@ pub(in crate::am) unsafe extern "C-unwind" fn ammarkpos(scan: pg_sys::IndexScanD
 pub(in crate::am) unsafe extern "C-unwind" fn amrestrpos(scan: pg_sys::IndexScanDesc) {
     // SAFETY: the callback's contract; the descriptor comes from `ambeginscan`.
     unsafe {
-        let opened = (*(*scan).opaque.cast::<Handle>()).scan.as_mut();
-        if !opened.is_some_and(|opened| opened.any().step_back()) {
+        let handle = &mut *(*scan).opaque.cast::<Handle>();
+        if handle
+            .opened()
+            .is_some_and(|opened| opened.any().step_back())
+        {
+            handle.make_ready();
+        } else {
             go_back(scan);
         }
     }

@@ -3,6 +3,7 @@
 mod callbacks;
 mod heap_pages;
 mod map_pages;
+mod ready;
 
 use std::rc::Rc;
 
@@ -17,7 +18,7 @@ use crate::am::bitmap::Bitmap;
 use crate::am::kill;
 use crate::am::parallel::Participant;
 use crate::am::state::IndexState;
-use crate::am::tuple::{BatchTuples, TupleBuffer, pointer_of};
+use crate::am::tuple::{BatchTuples, IntegerTuple, TupleBuffer, pointer_of};
 use crate::storage::{PgStore, Pin, in_index};
 use crate::types::ScanIntervals;
 use heap_pages::HeapPages;
@@ -45,8 +46,10 @@ trait AnyScan {
     unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
     /// Drops what was noted, if it is much.
     unsafe fn drop_killed(&mut self, scan: &Descriptor);
-    /// Remembers the current row. Cannot fail.
-    fn mark(&mut self);
+    /// Moves over the next rows of the batch in hand. Cannot fail.
+    fn step_ahead(&mut self, steps: usize);
+    /// As [`Self::step_ahead`], and remembers the row that it comes to. Cannot fail.
+    fn mark(&mut self, steps: usize);
     /// Goes back to the mark, if that needs nothing but the memory of the scan, and
     /// says whether it did. Cannot fail.
     fn step_back(&mut self) -> bool;
@@ -67,7 +70,7 @@ struct OmenScan<const V: usize> {
     /// the row meanwhile: the snapshot alone does not protect it.
     keep_pin: bool,
     tuple: TupleBuffer,
-    /// Of the batch in hand, from its first entry on; empty if not formed.
+    /// Of the batch in hand.
     tuples: BatchTuples,
     heap_pages: HeapPages,
     map_pages: MapPages,
@@ -130,7 +133,7 @@ impl<const V: usize> OmenScan<V> {
         true
     }
 
-    /// Tells the lookahead of the steps that [`Self::step_on`] has taken.
+    /// Tells the lookahead of the steps that have been taken.
     #[inline]
     fn count_steps(&mut self) {
         let ahead = self.scan.ahead();
@@ -153,23 +156,11 @@ impl<const V: usize> OmenScan<V> {
         self.heap_pages.lookahead.enter();
     }
 
-    /// As [`Self::step`] of most rows: forwards to a row whose tuple is formed, behind a
-    /// live one, when no look ahead is due. False, without a move: it is another.
+    /// The tuples of the next entries forwards that are formed, as far as they may be
+    /// handed out without a look ahead.
     #[inline]
-    fn step_on(&mut self, scan: &mut Descriptor) -> bool {
-        let ahead = self.scan.ahead();
-        if ahead >= self.look_at || scan.kill_prior_tuple {
-            return false;
-        }
-        let Some(tuple) = self.tuples.get(ahead) else {
-            return false;
-        };
-        // Who does not want the tuple does not look at it.
-        scan.xs_itup = tuple.as_index_tuple();
-        scan.xs_heaptid = tuple.tid();
-        scan.xs_recheck = self.resolved.recheck;
-        self.scan.step_ahead();
-        true
+    fn ready(&self) -> &[IntegerTuple] {
+        self.tuples.get(self.scan.ahead()..self.look_at)
     }
 
     /// As `next`, if that needs nothing but the memory of the scan, and notes before
@@ -188,10 +179,9 @@ impl<const V: usize> OmenScan<V> {
                 self.heap_pages.lookahead.step(1);
                 self.counted = self.scan.ahead();
             }
-            // The first step in a batch is not the last, mostly.
-            let batch = self.scan.batch();
-            if forward && self.tuples.is_empty() && self.scan.ahead() < batch.len() {
-                self.tuples.form(batch);
+            // A step in a batch is not the last, mostly.
+            if forward {
+                self.tuples.form(self.scan.batch(), self.scan.ahead());
             }
             return Some(self.put(scan, &pos));
         }
@@ -336,7 +326,12 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         }
     }
 
-    fn mark(&mut self) {
+    fn step_ahead(&mut self, steps: usize) {
+        self.scan.step_ahead(steps);
+    }
+
+    fn mark(&mut self, steps: usize) {
+        self.scan.step_ahead(steps);
         self.mark = Some(self.scan.mark());
     }
 

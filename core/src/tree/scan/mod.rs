@@ -208,11 +208,13 @@ impl<P, const V: usize> Scan<P, V> {
         (self.at + 1).cast_unsigned()
     }
 
-    /// As [`Scan::step`] forwards, for who has looked [`Scan::ahead`] and found an entry.
+    /// As so many times [`Scan::step`] forwards, for who has looked [`Scan::ahead`] and
+    /// found as many entries.
     #[inline]
-    pub fn step_ahead(&mut self) {
-        debug_assert!(self.ahead() < self.batch.len(), "a step out of the batch");
-        self.at += 1;
+    pub fn step_ahead(&mut self, steps: usize) {
+        let most = self.batch.len().saturating_sub(self.ahead());
+        debug_assert!(steps <= most, "a step out of the batch");
+        self.at += steps.min(most).cast_signed();
     }
 
     /// The rows of the entries that steps would move to, as far as they are in the batch

@@ -58,7 +58,7 @@ fn step_or_next<const V: usize>(
     rng: &mut Rng,
 ) -> Option<Pos<V>> {
     if forward && rng.once_in(3) && scan.ahead() < scan.batch().len() {
-        scan.step_ahead();
+        scan.step_ahead(1);
         return scan.current();
     }
     if rng.once_in(2) {
@@ -157,9 +157,10 @@ fn walk<const V: usize>(lab: &Lab<V>, list: &[Interval<V>], rng: &mut Rng, turn_
                     .iter()
                     .eq(due.iter().map(|pos| &pos.tid))
             );
-            for _ in 1..due.len() {
-                scan.step_ahead();
-            }
+            let some = rng.index(due.len());
+            scan.step_ahead(some);
+            assert_eq!(scan.current(), Some(due[some]));
+            scan.step_ahead(due.len() - 1 - some);
             at += due.len().cast_signed() - 1;
         }
         place = Some(at);
