@@ -65,8 +65,8 @@ pub trait PageGuard: Deref<Target = [u8]> {
     /// Releases the lock and keeps the pin.
     fn into_pin(self) -> Self::Pin;
 
-    /// Much of the page is going to be read: a hint, for who can fetch it faster than
-    /// byte by byte.
+    /// The page is going to be read to one end, in pieces: a hint, for who can fetch it
+    /// faster at once.
     fn expect_reads(&self) {}
 }
 

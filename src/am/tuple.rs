@@ -52,7 +52,7 @@ impl IntegerTuple {
     #[inline]
     fn new(tid: Tid, value: [u8; 8]) -> Self {
         let info = size_of::<Self>() as u64;
-        // The header's fields are halves of 32 bits, in the order of the memory.
+        // Four fields of 16 bits, in the order of the memory.
         let header = if cfg!(target_endian = "big") {
             tid << 16 | info
         } else {
@@ -68,7 +68,7 @@ impl IntegerTuple {
     }
 
     /// The tuple as a callback hands it out. It is only read, and only until the next
-    /// call: it stays where it is as long as the batch is in hand.
+    /// call.
     #[inline]
     pub fn as_index_tuple(&self) -> pg_sys::IndexTuple {
         core::ptr::from_ref(self).cast_mut().cast()

@@ -63,6 +63,10 @@ impl PageGuard for SimGuard {
             block: self.block,
         }
     }
+
+    fn expect_reads(&self) {
+        self.store.world().expected += 1;
+    }
 }
 
 /// A pin without a lock.

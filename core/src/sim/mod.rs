@@ -81,6 +81,12 @@ impl SimStore {
         self.world().locks
     }
 
+    /// How often a page was said to be read to one end.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.world().expected
+    }
+
     /// Pins held by anybody.
     #[must_use]
     pub fn pins(&self) -> u32 {

@@ -32,6 +32,8 @@ pub(super) struct World {
     /// Locks taken so far, and how many there may be.
     pub locks: u64,
     pub most_locks: u64,
+    /// Pages that were said to be read to one end.
+    pub expected: u64,
     /// Whether pages were changed behind the back of the tree: then pointers
     /// may lead anywhere, and the order of locks with them.
     pub damaged: bool,
@@ -51,6 +53,7 @@ impl World {
             stop_after: None,
             locks: 0,
             most_locks: u64::MAX,
+            expected: 0,
             damaged: false,
             held: Vec::new(),
             faults: Vec::new(),

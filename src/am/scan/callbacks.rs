@@ -41,8 +41,8 @@ impl Handle {
     #[inline]
     fn make_ready(&mut self) {
         if let Some(Opened::One(opened)) = &self.scan {
-            // SAFETY: the tuples change when the scan does, and who changes that has
-            // got it from `opened`.
+            // SAFETY: who forms other tuples, or drops them, has got the scan from
+            // `opened`, or nobody uses the handle any more.
             unsafe { self.ready.set(opened.ready()) };
         }
     }

@@ -394,12 +394,11 @@ impl<P, const V: usize> Scan<P, V> {
             Target::Below(wanted.hi)
         };
         let (guard, header) = self.locate(tree, &target)?;
-        let is_next = |page: Page<V>| page.block != guard.block();
-        if self.want > FIRST_BETWEEN && (self.want < MAX_BATCH || self.page.is_none_or(is_next)) {
+        let (low, high) = self.remember(&guard, &header);
+        if self.reads_all(&wanted, forward, low, high) {
             guard.expect_reads();
         }
         let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
-        let (low, high) = self.remember(&guard, &header);
         let covered = if forward {
             let end = earlier(wanted.hi, high);
             let hi = self.collect_forward(&leaf, wanted.lo, end)?;
@@ -426,6 +425,28 @@ impl<P, const V: usize> Scan<P, V> {
         }
         self.want = (self.want * 4).min(MAX_BATCH);
         Ok(())
+    }
+
+    /// Whether all of the page that is read now, from `low` to `high`, will be read for a
+    /// stretch, or what is left of it by a scan that has just turned out to be long.
+    fn reads_all(
+        &self,
+        wanted: &Interval<V>,
+        forward: bool,
+        low: Pos<V>,
+        high: Option<Pos<V>>,
+    ) -> bool {
+        let from_low = wanted.lo <= low;
+        let to_high = wanted
+            .hi
+            .is_none_or(|hi| high.is_some_and(|high| high <= hi));
+        let (begins, ends) = if forward {
+            (from_low, to_high)
+        } else {
+            (to_high, from_low)
+        };
+        let is_long = self.want > FIRST_BETWEEN && !self.tids_only;
+        is_long && ends && (begins || self.want < MAX_BATCH)
     }
 
     /// Remembers the leaf that is read now, and returns its fences.

@@ -12,7 +12,7 @@ fn serial(n: u64) -> Vec<Pos<1>> {
 }
 
 /// Leaves from left to right, with their low fences.
-fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
+pub(super) fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
     let (lows, blocks) = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
     lows.into_iter().zip(blocks).collect()
 }
