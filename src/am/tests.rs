@@ -393,10 +393,17 @@ mod tests {
              SET enable_material = off; SET enable_sort = off",
         );
         let join = "SELECT count(*) FROM a JOIN b USING (k)";
+        // Both keys of each pair, and with the heap which rows they are of.
+        let keys = "SELECT sum(a.k * 1000 + b.k) FROM a JOIN b USING (k)";
+        let rows = "SELECT count(DISTINCT (a.ctid, b.ctid)) FROM a JOIN b USING (k)";
         for kinds in [&["indexscan"][..], &["indexonlyscan", "indexscan"][..]] {
             only(kinds);
-            assert!(plan(join).contains("Merge Join"));
+            for query in [join, keys, rows] {
+                assert!(plan(query).contains("Merge Join"));
+            }
             assert_eq!(number(join), 200 * 10 * 20);
+            assert_eq!(number(keys), 200 * 1001 * (0..200).sum::<i64>());
+            assert_eq!(number(rows), 200 * 10 * 20);
         }
     }
 
