@@ -1,5 +1,6 @@
 //! Races and damage that were thought of beforehand, one test each.
 
+use super::scans::take_tids;
 use super::*;
 use crate::page::{self, Kind};
 use crate::sim::{Actor, Keys, Rng, run_actors};
@@ -12,7 +13,7 @@ fn serial(n: u64) -> Vec<Pos<1>> {
 }
 
 /// Leaves from left to right, with their low fences.
-pub(super) fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
+fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
     let (lows, blocks) = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
     lows.into_iter().zip(blocks).collect()
 }
@@ -361,6 +362,44 @@ fn curved(i: u64) -> Pos<1> {
 
 fn noise_at(i: u64) -> Pos<1> {
     p(i * 1000 + i * 7919 % 997, i << 16 | 1)
+}
+
+/// Only who reads a page to its end says so, once.
+#[test]
+fn pages_are_fetched_at_once_for_long_scans_alone() {
+    let entries = Source::new(Keys::Random, Rows::Scattered, 11).sorted(20_000);
+    let lab = Lab::<1>::build(8192, 90, Choice::Auto, &entries);
+    let leaves = leaves(&lab);
+    let place_of = |leaf: usize| entries.partition_point(|pos| *pos < leaves[leaf].0);
+    let expected = |list: &[Interval<1>], forward| {
+        let before = lab.store.expected();
+        let found = scan_all(&lab.tree(), list, forward).unwrap();
+        (found.len(), lab.store.expected() - before)
+    };
+    let all = [EVERYTHING()];
+    for forward in [true, false] {
+        assert_eq!(expected(&all, forward), (20_000, leaves.len() as u64));
+        // One leaf, and a part of the next in this direction.
+        let (lo, hi) = if forward {
+            (place_of(5), place_of(6) + 100)
+        } else {
+            (place_of(5) - 100, place_of(6))
+        };
+        let some = [Interval {
+            lo: entries[lo],
+            hi: Some(entries[hi]),
+        }];
+        assert_eq!(expected(&some, forward), (hi - lo, 1));
+        let point = |pos: &Pos<1>| Interval {
+            lo: *pos,
+            hi: Some(pos.next()),
+        };
+        let points: Vec<_> = entries.iter().step_by(100).map(point).collect();
+        assert_eq!(expected(&points, forward), (200, 0));
+    }
+    let before = lab.store.expected();
+    take_tids(&lab, &all);
+    assert_eq!(lab.store.expected(), before);
 }
 
 /// A router that may hold next to nothing does not read the index again for

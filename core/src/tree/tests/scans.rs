@@ -1,7 +1,6 @@
 //! Scans in both directions over lists of intervals, over a still tree and over
 //! one that changes between any two steps.
 
-use super::directed::leaves;
 use super::history::{History, ScanLog};
 use super::*;
 use crate::sim::{Keys, Rng};
@@ -93,7 +92,7 @@ fn look_up<const V: usize>(lab: &Lab<V>, ever: &[Pos<V>], rng: &mut Rng) {
 }
 
 /// Takes the TIDs alone, some at a time.
-fn take_tids<const V: usize>(lab: &Lab<V>, list: &[Interval<V>]) {
+pub(super) fn take_tids<const V: usize>(lab: &Lab<V>, list: &[Interval<V>]) {
     let mut due: Vec<_> = expected(&lab.set, list).iter().map(|pos| pos.tid).collect();
     let tree = lab.tree();
     let mut scan = Scan::new();
@@ -171,44 +170,6 @@ fn walk<const V: usize>(lab: &Lab<V>, list: &[Interval<V>], rng: &mut Rng, turn_
             (place, mark) = (None, None);
         }
     }
-}
-
-/// Only who reads a page to its end says so, once.
-#[test]
-fn pages_are_fetched_at_once_for_long_scans_alone() {
-    let entries = Source::new(Keys::Random, Rows::Scattered, 11).sorted(20_000);
-    let lab = Lab::<1>::build(8192, 90, Choice::Auto, &entries);
-    let leaves = leaves(&lab);
-    let place_of = |leaf: usize| entries.partition_point(|pos| *pos < leaves[leaf].0);
-    let expected = |list: &[Interval<1>], forward| {
-        let before = lab.store.expected();
-        let found = scan_all(&lab.tree(), list, forward).unwrap();
-        (found.len(), lab.store.expected() - before)
-    };
-    let all = [EVERYTHING()];
-    for forward in [true, false] {
-        assert_eq!(expected(&all, forward), (20_000, leaves.len() as u64));
-        // One leaf, and a part of the next in this direction.
-        let (lo, hi) = if forward {
-            (place_of(5), place_of(6) + 100)
-        } else {
-            (place_of(5) - 100, place_of(6))
-        };
-        let some = [Interval {
-            lo: entries[lo],
-            hi: Some(entries[hi]),
-        }];
-        assert_eq!(expected(&some, forward), (hi - lo, 1));
-        let point = |pos: &Pos<1>| Interval {
-            lo: *pos,
-            hi: Some(pos.next()),
-        };
-        let points: Vec<_> = entries.iter().step_by(100).map(point).collect();
-        assert_eq!(expected(&points, forward), (200, 0));
-    }
-    let before = lab.store.expected();
-    take_tids(&lab, &all);
-    assert_eq!(lab.store.expected(), before);
 }
 
 /// A tree, and the entries that it was built with, of which some are gone.
