@@ -128,13 +128,10 @@ impl BatchTuples {
     fn form_some<const V: usize>(&mut self, batch: &Batch<V>, some: Range<usize>) {
         self.tuples.clear();
         self.tried = some.clone();
-        let columns = (batch.ranks(), batch.tids(), batch.vals(0));
-        let (Some(integer), Some(ranks), Some(tids), Some(lanes)) = (
-            self.integer,
-            columns.0.get(some.clone()),
-            columns.1.get(some.clone()),
-            columns.2.get(some),
-        ) else {
+        let columns = [batch.ranks(), batch.tids(), batch.vals(0)];
+        let columns = columns.map(|column| column.get(some.clone()));
+        let (Some(integer), [Some(ranks), Some(tids), Some(lanes)]) = (self.integer, columns)
+        else {
             return;
         };
         if !integer.have_rank(ranks) || self.tuples.try_reserve(FORMED).is_err() {

@@ -41,8 +41,8 @@ impl MapPages {
     }
 
     /// Holds the pages for the next of `rows`, those of a batch that are to come (forwards
-    /// the first is next, backwards the last), if that is worth its while. They are held until [`Self::release`], or other
-    /// pages are wanted instead.
+    /// the first is next, backwards the last), if that is worth its while. They are held
+    /// until [`Self::release`], or other pages are wanted instead.
     ///
     /// # Safety
     /// `heap` is open, or NULL. Nothing is locked.

@@ -13,6 +13,23 @@ fn same_both_ways(view: &BlockView<'_, 1>, columns: &mut Entries<1>) {
     }
 }
 
+/// Encodes 60 entries; they have to be what the block decodes to, and reads as.
+fn check_block(entries: &[Pos<1>], columns: &mut Entries<1>) {
+    let mut bytes = [0; 1200];
+    let len = encode_block(entries, None, &mut bytes).unwrap();
+    let view = BlockView::<1>::parse(&bytes, len, 60, 0, false, false).unwrap();
+    assert_eq!(view.decode(0, 60, columns), 60);
+    for (i, pos) in entries.iter().enumerate() {
+        assert_eq!(columns.pos(i), *pos);
+    }
+    same_both_ways(&view, columns);
+}
+
+/// The TID of a row of a table with `per_page` on each page.
+fn tid(row: u64, per_page: u64) -> Tid {
+    (row / per_page) << 16 | (row % per_page + 1)
+}
+
 /// Entries with consecutive keys, whose rows are consecutive with `per_page` a page
 /// from `first` on.
 fn entries(first: Tid, per_page: u64) -> Vec<Pos<1>> {
@@ -23,7 +40,7 @@ fn entries(first: Tid, per_page: u64) -> Vec<Pos<1>> {
             Pos {
                 rank: 0,
                 vals: [1000 + i],
-                tid: (row / per_page) << 16 | (row % per_page + 1),
+                tid: tid(row, per_page),
             }
         })
         .collect()
@@ -39,15 +56,7 @@ fn consecutive_rows_decode_page_by_page() {
             5 << 16 | per_page,
             (u64::from(u32::MAX) - 60) << 16 | 1,
         ] {
-            let entries = entries(first, per_page);
-            let mut bytes = [0; 600];
-            let len = encode_block(&entries, None, &mut bytes).unwrap();
-            let view = BlockView::<1>::parse(&bytes, len, 60, 0, false, false).unwrap();
-            assert_eq!(view.decode(0, 60, &mut columns), 60);
-            for (i, pos) in entries.iter().enumerate() {
-                assert_eq!(columns.pos(i), *pos);
-            }
-            same_both_ways(&view, &mut columns);
+            check_block(&entries(first, per_page), &mut columns);
         }
     }
 }
@@ -73,22 +82,10 @@ fn rows_decode_to_their_pages_whatever_is_on_one() {
                 .map(|(key, row)| Pos {
                     rank: 0,
                     vals: [key],
-                    tid: (row / per_page) << 16 | (row % per_page + 1),
+                    tid: tid(*row, per_page),
                 })
                 .collect();
-            let mut bytes = [0; 1200];
-            let len = encode_block(&entries, None, &mut bytes).unwrap();
-            let view = BlockView::<1>::parse(&bytes, len, 60, 0, false, false).unwrap();
-            assert_eq!(view.decode(0, 60, &mut columns), 60);
-            for (i, pos) in entries.iter().enumerate() {
-                assert_eq!(
-                    columns.pos(i),
-                    *pos,
-                    "{per_page} rows a page, row {}",
-                    rows[i]
-                );
-                assert_eq!(view.pos(i), *pos);
-            }
+            check_block(&entries, &mut columns);
         }
     }
 }

@@ -394,11 +394,11 @@ impl<P, const V: usize> Scan<P, V> {
             Target::Below(wanted.hi)
         };
         let (guard, header) = self.locate(tree, &target)?;
+        let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
         let (low, high) = self.remember(&guard, &header);
         if self.reads_all(&wanted, forward, low, high) {
             guard.expect_reads();
         }
-        let leaf = LeafView::<V>::parse(&guard, guard.block(), header)?;
         let covered = if forward {
             let end = earlier(wanted.hi, high);
             let hi = self.collect_forward(&leaf, wanted.lo, end)?;
