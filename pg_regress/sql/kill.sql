@@ -195,5 +195,78 @@ SELECT min(k) FROM mine;
 SELECT * FROM few_dead('mine_k');
 SELECT omen_index_check('mine_k', true, true);
 
+-- What is not dropped yet, this session passes: it looks once at each row that is dead.
+CREATE FUNCTION entries_read(index regclass, query text, OUT rows int8, OUT entries int8) LANGUAGE plpgsql AS $$
+DECLARE
+    before int8 := pg_stat_get_xact_tuples_returned(index);
+BEGIN
+    EXECUTE query INTO rows;
+    entries := pg_stat_get_xact_tuples_returned(index) - before;
+END $$;
+SET enable_indexonlyscan = off;
+CREATE TABLE few (k int8, n int);
+INSERT INTO few SELECT g, 0 FROM generate_series(1, 500) g;
+CREATE INDEX few_k ON few USING omen (k);
+CREATE INDEX few_n ON few USING omen (n);
+VACUUM few;
+CREATE PROCEDURE count_few(times int) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..times LOOP
+        UPDATE few SET n = n + 1 WHERE k = 250;
+        COMMIT;
+    END LOOP;
+END $$;
+CALL count_few(10);
+SELECT * FROM entries_read('few_k', 'SELECT count(*) FROM few WHERE k = 250');
+SELECT * FROM entries_read('few_k', 'SELECT count(*) FROM few WHERE k = 250');
+SELECT * FROM entries_read('few_k', 'SELECT count(*) FROM few WHERE k BETWEEN 1 AND 500');
+SELECT n FROM few WHERE k BETWEEN 249 AND 251 ORDER BY k DESC;
+SET enable_indexscan = off;
+SET enable_bitmapscan = on;
+SELECT * FROM entries_read('few_k', 'SELECT count(*) FROM few WHERE k = 250');
+RESET enable_indexscan;
+SET enable_bitmapscan = off;
+-- VACUUM makes their TIDs free, and new rows get them.
+VACUUM few;
+INSERT INTO few SELECT 250, g FROM generate_series(101, 110) g;
+SELECT * FROM entries_read('few_k', 'SELECT count(*) FROM few WHERE k = 250');
+RESET enable_indexonlyscan;
+
+-- TRUNCATE in the transaction that has made the table keeps its files, and temporary
+-- tables are emptied by each commit: again there are new rows with the same TIDs.
+SET omen.insert_buffer = 0;
+BEGIN;
+CREATE TABLE undone (k int8);
+CREATE INDEX undone_k ON undone USING omen (k);
+SAVEPOINT before;
+INSERT INTO undone SELECT 7 FROM generate_series(1, 10);
+ROLLBACK TO before;
+RELEASE before;
+INSERT INTO undone VALUES (7);
+SELECT pg_relation_filenode('undone_k') AS file \gset
+SELECT * FROM entries_read('undone_k', 'SELECT count(*) FROM undone WHERE k = 7');
+SELECT * FROM entries_read('undone_k', 'SELECT count(*) FROM undone WHERE k = 7');
+TRUNCATE undone;
+SELECT pg_relation_filenode('undone_k') = :file AS same_file;
+INSERT INTO undone SELECT 7 FROM generate_series(1, 11);
+SELECT * FROM entries_read('undone_k', 'SELECT count(*) FROM undone WHERE k = 7');
+COMMIT;
+SELECT omen_index_check('undone_k', true, true);
+CREATE TEMP TABLE emptied (k int8) ON COMMIT DELETE ROWS;
+CREATE INDEX emptied_k ON emptied USING omen (k);
+BEGIN;
+SAVEPOINT before;
+INSERT INTO emptied SELECT 7 FROM generate_series(1, 10);
+ROLLBACK TO before;
+INSERT INTO emptied VALUES (7);
+SELECT * FROM entries_read('emptied_k', 'SELECT count(*) FROM emptied WHERE k = 7');
+SELECT * FROM entries_read('emptied_k', 'SELECT count(*) FROM emptied WHERE k = 7');
+COMMIT;
+BEGIN;
+INSERT INTO emptied SELECT 7 FROM generate_series(1, 11);
+SELECT * FROM entries_read('emptied_k', 'SELECT count(*) FROM emptied WHERE k = 7');
+COMMIT;
+RESET omen.insert_buffer;
+
 \set ECHO none
 \i :srcdir/finish.sql

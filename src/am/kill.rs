@@ -13,9 +13,12 @@ use super::heap::{KilledRows, Turn, prune};
 use super::state::{IndexState, with_scratch};
 use crate::storage::{PgStore, Pin};
 
-/// Dead entries from which on a record is worth its while: passing so many again
-/// costs about as much.
+/// Dead entries from which on a record is worth its while: looking at the rows of so
+/// many again costs about as much.
 const LEAST: usize = 16;
+/// Entries that the session knows to be dead, and no more looks at, from which on a
+/// record is worth its while.
+const MANY: usize = 40;
 /// Dead rows of one heap page from which on it is pruned at the first chance: that is
 /// a record as well. Pages with fewer, as a queue leaves behind, have their turn once a
 /// chance has come to nothing, or their entries would be passed for good.
@@ -56,27 +59,26 @@ impl Patience {
     }
 }
 
-/// Whether a scan has met enough dead rows for [`drop_killed`].
-#[inline]
-pub(super) fn is_due<const V: usize>(scan: &Scan<Pin, V>) -> bool {
-    scan.killed() >= LEAST
-}
-
-/// Drops what a scan has noted as dead, if it is worth its while and can be done
-/// without waiting for anybody; or forgets it. Nothing is locked.
+/// Remembers what a scan has noted as dead, and drops what is known to be dead, if it
+/// is worth its while and can be done without waiting for anybody. Nothing is locked.
 ///
 /// # Safety
 /// Index and table are open, and the index is the state's. The table is NULL if the
 /// scan does not know it.
 #[cold]
-pub(super) unsafe fn drop_killed<const V: usize>(
+pub(super) unsafe fn settle<const V: usize>(
     state: &IndexState<V>,
     scan: &mut Scan<Pin, V>,
     index: pg_sys::Relation,
     heap: pg_sys::Relation,
 ) -> Result<()> {
-    // A scan that starts over notes some again.
-    let enough = scan.killed_rows().len() >= LEAST;
+    // A scan that starts over notes some again. Many are met again until they can be
+    // dropped: only who meets them tries.
+    let met = scan.killed_rows().len();
+    if met < LEAST && scan.remember_killed(&state.router) >= MANY {
+        scan.recall_killed(&state.router);
+    }
+    let enough = scan.killed() >= LEAST;
     if !enough || heap.is_null() || !state.patience.is_over() {
         scan.forget_killed();
         return Ok(());

@@ -193,6 +193,7 @@ impl<const V: usize> Bench<V> {
                 left: 1,
                 right: inner.header().right,
                 generation: 0,
+                rewrites: 0,
             };
             let level = inner.header().level;
             if write_inner(part, level, &frame, &mut self.image).is_ok() {
@@ -356,6 +357,7 @@ impl<const V: usize> Bench<V> {
             left: header.left,
             right: header.right,
             generation: header.generation,
+            rewrites: header.rewrites,
         };
         let pieces = pieces.start..pieces.end.min(self.edit.pieces().len());
         let page = leaf.page();

@@ -30,6 +30,7 @@ const PD_PAGESIZE_VERSION: usize = 18;
 const S_LEFT: usize = 0;
 const S_RIGHT: usize = 4;
 const S_GENERATION: usize = 8;
+const S_REWRITES: usize = 12;
 const S_KIND: usize = 16;
 const S_LEVEL: usize = 17;
 const S_FLAGS: usize = 18;
@@ -81,6 +82,9 @@ pub struct Header {
     pub right: Block,
     /// How often the page was freed.
     pub generation: u32,
+    /// How often the leaf was written anew since it came into use. Entries that are
+    /// there stay there as long as this and the generation do: others are only added.
+    pub rewrites: u32,
     /// End of the contents at the front, in bytes from the page's start.
     pub lower: usize,
     /// Start of the contents at the back.
@@ -134,6 +138,7 @@ pub fn header(page: &[u8], block: Block) -> Result<Header> {
             left: INVALID_BLOCK,
             right: INVALID_BLOCK,
             generation: 0,
+            rewrites: 0,
             lower: 0,
             upper: 0,
             special: 0,
@@ -176,6 +181,7 @@ pub fn header(page: &[u8], block: Block) -> Result<Header> {
         left: get_u32(page, special + S_LEFT),
         right,
         generation: get_u32(page, special + S_GENERATION),
+        rewrites: get_u32(page, special + S_REWRITES),
         lower,
         upper,
         special,
@@ -231,6 +237,12 @@ pub fn set_flags(page: &mut [u8], flags: u8) {
     if let Some(byte) = page.get_mut(at) {
         *byte = flags;
     }
+}
+
+/// Sets how often a leaf was written anew.
+pub(crate) fn set_rewrites(page: &mut [u8], rewrites: u32) {
+    let at = page.len() - SPECIAL + S_REWRITES;
+    put_u32(page, at, rewrites);
 }
 
 /// Sets the left sibling of a page.

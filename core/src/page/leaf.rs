@@ -327,6 +327,8 @@ pub struct LeafFrame<const V: usize> {
     pub right: Block,
     /// How often the page was freed before.
     pub generation: u32,
+    /// How often the leaf was written anew. Inner pages do not say.
+    pub rewrites: u32,
 }
 
 /// Makes `page` an empty leaf. `flags` need not contain
@@ -336,6 +338,7 @@ pub fn init_leaf<const V: usize>(page: &mut [u8], frame: &LeafFrame<V>) {
     set_left(page, frame.left);
     set_right(page, frame.right);
     set_flags(page, frame.flags);
+    header::set_rewrites(page, frame.rewrites);
     write_pos(page, PAGE_HEADER, &frame.low);
     set_high(page, frame.flags, frame.high);
     header::set_lower(page, dir_at::<V>());

@@ -160,6 +160,7 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
                 INVALID_BLOCK
             },
             generation: 0,
+            rewrites: 0,
         };
         self.image.fill(0);
         self.edit
@@ -268,6 +269,7 @@ impl<K: PageSink, const V: usize> BulkLoader<K, V> {
                         INVALID_BLOCK
                     },
                     generation: 0,
+                    rewrites: 0,
                 };
                 self.image.fill(0);
                 let items = &self.items[from..from + count];

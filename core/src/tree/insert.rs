@@ -43,16 +43,20 @@ impl Liveness for NoDead {
     }
 }
 
-/// The frame of a leaf as it stands.
+/// The frame of a leaf that is written anew.
 pub(crate) fn frame_of<const V: usize>(leaf: &LeafView<'_, V>) -> LeafFrame<V> {
     let header = leaf.header();
+    let one = u32::from(!planted::is("rewrite_uncounted"));
+    let (rewrites, wrapped) = header.rewrites.overflowing_add(one);
     LeafFrame {
         low: leaf.low(),
         high: leaf.high(),
         flags: header.flags & !FLAG_HIGH_INFINITE,
         left: header.left,
         right: header.right,
-        generation: header.generation,
+        // Both together are never the same again.
+        generation: header.generation.wrapping_add(u32::from(wrapped)),
+        rewrites,
     }
 }
 
@@ -393,6 +397,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             left: guard.block(),
             right: header.right,
             generation: super::split::generation(&new),
+            rewrites: 0,
         };
         let image = record.image(right_image);
         scratch

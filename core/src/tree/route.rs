@@ -10,6 +10,7 @@
 //! All of it is a hint: pages say themselves what they own.
 
 use super::descend::{Pointer, Promise};
+use super::scan::KnownDead;
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
 use crate::model::Model;
@@ -47,6 +48,8 @@ pub struct Router<const V: usize> {
     cold: u32,
     /// Predictions of the model since the last lookup was counted.
     asked: Cell<u64>,
+    /// What scans have found dead and nobody has dropped.
+    pub(super) known_dead: KnownDead<V>,
     /// What was counted since the process started.
     pub counters: Counters,
 }
@@ -68,6 +71,7 @@ impl<const V: usize> Router<V> {
             uses: 0,
             cold: 0,
             asked: Cell::new(0),
+            known_dead: KnownDead::NONE,
             counters: Counters::default(),
         }
     }
@@ -78,6 +82,7 @@ impl<const V: usize> Router<V> {
         self.blocks = Vec::new();
         self.model = None;
         self.root = None;
+        self.known_dead = KnownDead::NONE;
         self.misses = 0;
         self.uses = 0;
         self.cold = 0;
@@ -99,6 +104,7 @@ impl<const V: usize> Router<V> {
         self.lows.capacity() * size_of::<Pos<V>>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.model.as_ref().map_or(0, Model::bytes)
+            + self.known_dead.bytes()
     }
 
     /// Whether the router may hold anything.

@@ -33,6 +33,7 @@ pub(crate) fn inner_frame<const V: usize>(page: &[u8], header: &Header) -> LeafF
         left: header.left,
         right: header.right,
         generation: header.generation,
+        rewrites: 0,
     }
 }
 
@@ -245,6 +246,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                 left: block,
                 right: header.right,
                 generation: generation(&new),
+                rewrites: 0,
             };
             write_inner(right_items, header.level, &right, record.image(image))?;
             if let Some(sibling) = &sibling {
@@ -286,6 +288,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             left: INVALID_BLOCK,
             right: INVALID_BLOCK,
             generation: generation(&new),
+            rewrites: 0,
         };
         let mut record = self.store.begin()?;
         let image = record.register(&new, Image::Full)?;

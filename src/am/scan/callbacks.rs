@@ -160,7 +160,7 @@ pub(in crate::am) unsafe extern "C-unwind" fn amrescan(
                 core::hint::black_box(keys.add(count).cast::<u8>().read());
             }
         }
-        opened.drop_killed(scan);
+        opened.settle_killed(scan);
         opened.rescan(scan);
     }
 }
@@ -275,7 +275,7 @@ pub(in crate::am) unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanD
     unsafe {
         let handle = &mut *(*scan).opaque.cast::<Handle>();
         if let Some(opened) = handle.opened() {
-            opened.any().drop_killed(&*scan);
+            opened.any().settle_killed(&*scan);
         }
         drop(handle.scan.take());
     }

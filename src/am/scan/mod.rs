@@ -44,8 +44,8 @@ trait AnyScan {
     fn on_row(&self) -> bool;
     /// Adds all rows to a bitmap, and returns their number.
     unsafe fn bitmap(&mut self, scan: &mut Descriptor, bitmap: Bitmap) -> i64;
-    /// Drops what was noted, if it is much.
-    unsafe fn drop_killed(&mut self, scan: &Descriptor);
+    /// Remembers what was noted as dead, and drops it if it is much.
+    unsafe fn settle_killed(&mut self, scan: &Descriptor);
     /// Moves over the next rows of the batch in hand. Cannot fail.
     fn step_ahead(&mut self, steps: usize);
     /// As [`Self::step_ahead`], and remembers the row that it comes to. Cannot fail.
@@ -251,9 +251,9 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         // SAFETY: the scan is of this index.
         let part = unsafe { Participant::of(scan) };
         let mut found = self.advance(&store, part.as_ref(), forward);
-        if kill::is_due(&self.scan) && self.scan.has_left_killed() && found.is_ok() {
+        if self.scan.killed() > 0 && self.scan.has_left_killed() && found.is_ok() {
             // SAFETY: as above.
-            unsafe { self.drop_killed(scan) };
+            unsafe { self.settle_killed(scan) };
         }
         if first && found.is_ok() {
             found = state.warn_of_damage(&store).and(found);
@@ -314,14 +314,14 @@ impl<const V: usize> AnyScan for OmenScan<V> {
         bitmap.added()
     }
 
-    unsafe fn drop_killed(&mut self, scan: &Descriptor) {
-        if !kill::is_due(&self.scan) {
+    unsafe fn settle_killed(&mut self, scan: &Descriptor) {
+        if self.scan.killed() == 0 {
             return;
         }
         let (index, heap) = (scan.indexRelation, scan.heapRelation);
         // SAFETY: both are open, to the end of the scan at least.
         unsafe {
-            let dropped = kill::drop_killed(&self.state, &mut self.scan, index, heap);
+            let dropped = kill::settle(&self.state, &mut self.scan, index, heap);
             in_index(index, dropped);
         }
     }

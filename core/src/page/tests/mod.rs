@@ -21,6 +21,7 @@ fn frame<const V: usize>() -> LeafFrame<V> {
         left: INVALID_BLOCK,
         right: INVALID_BLOCK,
         generation: 3,
+        rewrites: 5,
     }
 }
 

@@ -115,6 +115,7 @@ mod tests {
             left: INVALID_BLOCK,
             right: INVALID_BLOCK,
             generation: 0,
+            rewrites: 0,
         }
     }
 

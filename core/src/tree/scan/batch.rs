@@ -156,6 +156,17 @@ impl<const V: usize> Batch<V> {
         }
     }
 
+    /// Takes out the entries of rows that `gone` names.
+    pub(super) fn remove(&mut self, gone: impl Fn(Tid) -> bool) {
+        let all = core::mem::take(&mut self.len);
+        for i in 0..all {
+            if !gone(self.tids[i]) {
+                self.move_to(self.len, i);
+                self.len += 1;
+            }
+        }
+    }
+
     /// Copies the entry at `from` to `to`.
     fn move_to(&mut self, to: usize, from: usize) {
         self.ranks[to] = self.ranks[from];
@@ -318,14 +329,20 @@ impl<P, const V: usize> Scan<P, V> {
         Ok(cut.unwrap_or(start))
     }
 
-    /// Merges the delta area's entries of the covered stretch into the batch.
-    pub(super) fn merge_delta(&mut self, leaf: &LeafView<'_, V>, covered: &Interval<V>) {
+    /// Merges the delta area's entries of the covered stretch into the batch, but for
+    /// those of `dead` rows (ascending).
+    pub(super) fn merge_delta(
+        &mut self,
+        leaf: &LeafView<'_, V>,
+        covered: &Interval<V>,
+        dead: &[Tid],
+    ) {
         let sorted = self.batch.len();
         for index in 0..leaf.delta_len() {
             let pos = leaf.delta(index);
             let inside = covered.lo <= pos && covered.hi.is_none_or(|hi| pos < hi);
             // The room was reserved before the page was locked.
-            if inside {
+            if inside && dead.binary_search(&pos.tid).is_err() {
                 self.batch.push(&pos);
             }
         }

@@ -14,6 +14,7 @@ mod shared;
 
 pub use batch::Batch;
 pub use bitmap_lookahead::BitmapLookahead;
+pub(super) use killed::KnownDead;
 pub use lookahead::{LOOKAHEAD_PAGES, Lookahead};
 pub use shared::{Reached, Turns};
 
@@ -25,7 +26,7 @@ use crate::key::{Block, INVALID_BLOCK, Pos, Tid};
 use crate::page::{self, Header, LeafView, delta_capacity};
 use crate::planted;
 use crate::store::{PageGuard, PageStore};
-use killed::Killed;
+use killed::{Killed, Writing};
 
 /// Entries of the first batch of a scan: what a point lookup or an ordered
 /// query with a small limit needs.
@@ -52,6 +53,7 @@ struct Page<const V: usize> {
     low: Pos<V>,
     high: Option<Pos<V>>,
     right: Block,
+    writing: Writing,
 }
 
 /// A scan. `P` is the store's pin.
@@ -418,7 +420,13 @@ impl<P, const V: usize> Scan<P, V> {
         if !moved {
             return Err(leaf.corrupt("entries are out of order"));
         }
-        self.merge_delta(&leaf, &covered);
+        let router = tree.router().borrow();
+        let dead = router.known_dead.of(guard.block(), Writing::of(&header));
+        if !dead.is_empty() {
+            self.batch.remove(|tid| dead.binary_search(&tid).is_ok());
+        }
+        self.merge_delta(&leaf, &covered, dead);
+        drop(router);
         self.covered = Some(covered);
         if keep_pin && !self.batch.is_empty() && !planted::is("pin_dropped") {
             self.pin = Some(guard.into_pin());
@@ -457,6 +465,7 @@ impl<P, const V: usize> Scan<P, V> {
             low,
             high,
             right: header.right,
+            writing: Writing::of(header),
         });
         (low, high)
     }

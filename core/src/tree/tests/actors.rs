@@ -16,6 +16,8 @@ pub(super) struct Tally {
     pub(super) told: AtomicU64,
     /// Entries that scans have dropped.
     pub(super) dropped: AtomicU64,
+    /// Times that scans were told of dead entries of a leaf.
+    pub(super) remembered: AtomicU64,
     /// TIDs used again.
     pub(super) reused: AtomicU64,
     /// Calls that failed.
@@ -197,6 +199,8 @@ pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut r
         of_late: true,
     };
     let mistaken = 2 + rng.below(20);
+    // What it finds dead is dead, and its next scans hear of it.
+    let exact = rng.once_in(2);
     for _ in 0..2 + rng.below(4) {
         let (list, mut log) = {
             let mut history = shared.history();
@@ -230,27 +234,48 @@ pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut r
             }
             count(&shared.tally.operations);
             if scan.killed() > 0 && (scan.has_left_killed() || rng.once_in(30)) {
+                if exact {
+                    remember_killed(&mut scan, &tree, &mut rng, &shared.tally);
+                }
                 drop_killed(&mut scan, &tree, &mut scratch, &mut heap);
             }
             let Some(pos) = found else {
                 break;
             };
             // Dead when it was looked at, or taken for another.
-            if shared.churn && (shared.history().is_marked(pos.tid) || rng.once_in(mistaken)) {
+            let dead = |tid| shared.history().is_marked(tid);
+            if shared.churn && (dead(pos.tid) || !exact && rng.once_in(mistaken)) {
                 scan.kill();
             }
             if rng.once_in(pace) {
                 store.breathe().unwrap();
             }
         }
-        drop_killed(
-            &mut scan,
-            &Tree::new(store, router),
-            &mut scratch,
-            &mut heap,
-        );
+        let tree = Tree::new(store, router);
+        if exact {
+            remember_killed(&mut scan, &tree, &mut rng, &shared.tally);
+        }
+        drop_killed(&mut scan, &tree, &mut scratch, &mut heap);
         scan.unpin();
         log.verify(&mut shared.history());
+    }
+}
+
+/// Lets other scans of the actor pass what a scan has noted. Left is what may be
+/// dropped: what was known of another leaf, or all that is known of this one.
+fn remember_killed(
+    scan: &mut Scan<SimPin, 1>,
+    tree: &Tree<'_, SimStore, 1>,
+    rng: &mut Rng,
+    tally: &Tally,
+) {
+    if scan.killed() > 0 && scan.remember_killed(tree.router()) > 0 {
+        count(&tally.remembered);
+    }
+    match rng.below(4) {
+        0 => scan.recall_killed(tree.router()),
+        1 => {}
+        _ => scan.forget_killed(),
     }
 }
 

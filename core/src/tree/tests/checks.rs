@@ -101,6 +101,7 @@ fn rewrite(bytes: &mut [u8], change: impl Fn(&mut Vec<(Pos<1>, Block)>)) {
         left,
         right,
         generation,
+        rewrites,
         level,
         ..
     } = page::header(bytes, 0).unwrap();
@@ -116,6 +117,7 @@ fn rewrite(bytes: &mut [u8], change: impl Fn(&mut Vec<(Pos<1>, Block)>)) {
         left,
         right,
         generation,
+        rewrites,
     };
     page::write_inner(&items, level, &frame, bytes).unwrap();
 }

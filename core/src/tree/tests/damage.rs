@@ -305,6 +305,7 @@ fn scans_over_entries_out_of_order_end() {
         left: crate::INVALID_BLOCK,
         right: crate::INVALID_BLOCK,
         generation: 0,
+        rewrites: 0,
     };
     with_seeds(300, |seed| {
         let mut rng = Rng::new(seed);

@@ -133,13 +133,15 @@ fn scans_inserts_and_vacuum_at_once_keep_their_promises() {
     let of = |tally: &AtomicU64| tally.load(Ordering::Relaxed);
     let (runs, told, reused) = (of(&tally.runs), of(&tally.told), of(&tally.reused));
     let (operations, failed) = (of(&tally.operations), of(&tally.failed));
-    let dropped = of(&tally.dropped);
+    let (dropped, remembered) = (of(&tally.dropped), of(&tally.remembered));
     println!(
         "{runs} runs, {operations} operations, {:.0} operations per second, \
-        {told} dead entries, {dropped} dropped by scans, {reused} TIDs used again, {failed} errors",
+        {told} dead entries, {dropped} dropped by scans, {remembered} times remembered, \
+        {reused} TIDs used again, {failed} errors",
         operations as f64 / begun.elapsed().as_secs_f64()
     );
-    assert!(runs < 100 || told.min(reused).min(failed).min(dropped) > 100);
+    let least = told.min(reused).min(failed).min(dropped).min(remembered);
+    assert!(runs < 100 || least > 100);
 }
 
 #[test]

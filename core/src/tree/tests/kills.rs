@@ -1,7 +1,9 @@
 //! What scans find dead is dropped where it is, and nothing else.
 
 use super::*;
+use crate::page::{self, LeafFrame, LeafView};
 use crate::sim::{Keys, Rng};
+use crate::tree::insert::frame_of;
 
 /// A heap whose dead rows are known.
 struct Rows<'a>(&'a HashSet<Tid>);
@@ -198,4 +200,256 @@ fn what_has_gone_to_another_page_is_let_be() {
     let known = std::env::var("OMEN_SIM_SEED").is_ok();
     let both = (of(&dropped_at_all), of(&left));
     assert!(known || both.0 > 20 && both.1 > 3, "{both:?}");
+}
+
+/// Finds the rows of `dead` dead in the first leaf that has one, and lets the scans of
+/// the process pass them. Returns their entries.
+fn remember(lab: &Lab<1>, dead: &HashSet<Tid>) -> Vec<Pos<1>> {
+    let tree = lab.tree();
+    let mut scan = Scan::new();
+    let mut noted = Vec::new();
+    while let Some(pos) = scan.next(&tree, &[EVERYTHING()], true, false).unwrap() {
+        if !noted.is_empty() && scan.has_left_killed() {
+            break;
+        }
+        if dead.contains(&pos.tid) {
+            scan.kill();
+            noted.push(pos);
+        }
+    }
+    scan.remember_killed(&lab.router);
+    assert_eq!(scan.killed(), 0);
+    noted
+}
+
+/// What the scans of the process find, the same in both directions and as TIDs.
+fn found(lab: &Lab<1>) -> BTreeSet<Pos<1>> {
+    let found: BTreeSet<_> = lab.all(true).into_iter().collect();
+    assert!(lab.all(false).iter().eq(found.iter().rev()));
+    let mut scan = Scan::new();
+    let mut tids = BTreeSet::new();
+    loop {
+        let some = scan.next_tids(&lab.tree(), &[EVERYTHING()]).unwrap();
+        if some.is_empty() {
+            break;
+        }
+        assert!(some.iter().all(|tid| tids.insert(*tid)), "a TID came twice");
+    }
+    assert!(found.iter().map(|pos| pos.tid).collect::<BTreeSet<_>>() == tids);
+    found
+}
+
+/// A process whose scans pass dead rows of its first leaf, in blocks and among the
+/// newest entries. They are returned.
+fn knowing(size: usize) -> (Lab<1>, Vec<Pos<1>>) {
+    let mut lab = Lab::build(size, 50, Choice::Auto, &queue(400));
+    // Their keys are those of rows that live.
+    for i in 0..3 {
+        lab.insert(p(7, 1000 << 16 | (i + 1)));
+    }
+    let dead = |pos: &&Pos<1>| pos.vals[0] < 20 && !pos.tid.is_multiple_of(3);
+    let dead = lab.set.iter().filter(dead).map(|pos| pos.tid).collect();
+    let known = remember(&lab, &dead);
+    assert!(known.len() > 12 && known.iter().any(|pos| pos.tid > 999 << 16));
+    (lab, known)
+}
+
+#[test]
+fn scans_of_a_process_pass_rows_that_it_knows_to_be_dead() {
+    for size in [512, 8192] {
+        let (mut lab, known) = knowing(size);
+        let without = |set: &BTreeSet<Pos<1>>| -> BTreeSet<_> {
+            set.iter()
+                .filter(|pos| !known.contains(pos))
+                .copied()
+                .collect()
+        };
+        assert_eq!(found(&lab), without(&lab.set));
+        // An entry that is added changes nothing for the others.
+        lab.insert(p(8, 1000 << 16 | 7));
+        assert_eq!(found(&lab), without(&lab.set));
+        // It dies as well; what is known of the leaf is known still.
+        let dead = HashSet::from([1000 << 16 | 7]);
+        let more = remember(&lab, &dead);
+        assert_eq!(more, [p(8, 1000 << 16 | 7)]);
+        let all = without(&lab.set);
+        let all: BTreeSet<_> = all.iter().filter(|pos| **pos != more[0]).copied().collect();
+        assert_eq!(found(&lab), all);
+        // Other processes do not know, and the index has all of it.
+        let other = Lab::over(lab.store.clone(), lab.set.clone());
+        assert_eq!(found(&other), lab.set);
+        lab.verify();
+        // All that is known can be dropped at once.
+        let mut scan = Scan::new();
+        scan.recall_killed(&lab.router);
+        assert_eq!(scan.killed(), known.len() + 1);
+        let tree = Tree::new(&lab.store, &lab.router);
+        let dead = known.iter().chain(&more).map(|pos| pos.tid).collect();
+        let dropped = scan.drop_killed(&tree, 1, &mut lab.scratch, &mut Rows(&dead));
+        assert_eq!(dropped, Ok(Some(known.len() + 1)));
+        lab.set = all;
+        assert_eq!(found(&lab), lab.set);
+        lab.verify();
+    }
+}
+
+/// Of another leaf the process hears next: that takes the place of what it knew, and
+/// what it knew may be dropped.
+#[test]
+fn a_process_knows_of_one_leaf() {
+    let (mut lab, known) = knowing(512);
+    let dead = HashSet::from([lab.set.last().unwrap().tid]);
+    let mut scan = Scan::new();
+    let last = scan
+        .next(&lab.tree(), &[EVERYTHING()], false, false)
+        .unwrap();
+    scan.kill();
+    assert_eq!(scan.remember_killed(&lab.router), 1);
+    assert_eq!(scan.killed(), known.len());
+    let rows = scan.killed_rows().collect::<Vec<_>>();
+    assert!(known.iter().map(|pos| pos.tid).eq(rows));
+    let without = |pos: &&Pos<1>| Some(**pos) != last;
+    let all: BTreeSet<_> = lab.set.iter().filter(without).copied().collect();
+    assert_eq!(found(&lab), all);
+    assert!(dead.contains(&last.unwrap().tid));
+    let tree = Tree::new(&lab.store, &lab.router);
+    let dead = known.iter().map(|pos| pos.tid).collect();
+    let dropped = scan.drop_killed(&tree, 1, &mut lab.scratch, &mut Rows(&dead));
+    assert_eq!(dropped, Ok(Some(known.len())));
+    lab.set.retain(|pos| !known.contains(pos));
+    lab.verify();
+}
+
+/// What takes dead entries out of a leaf, by another process.
+const WAYS: [fn(&mut Lab<1>, &[Pos<1>]); 3] = [
+    // VACUUM.
+    |lab, known| {
+        lab.delete(&known.iter().map(|pos| pos.tid).collect());
+    },
+    // A scan, and VACUUM makes their line pointers unused.
+    |lab, known| {
+        let dead = remember(lab, &known.iter().map(|pos| pos.tid).collect());
+        assert_eq!(dead, known);
+        let tree = Tree::new(&lab.store, &lab.router);
+        let mut scan = Scan::new();
+        scan.recall_killed(&lab.router);
+        let dead = known.iter().map(|pos| pos.tid).collect();
+        let dropped = scan.drop_killed(&tree, 1, &mut lab.scratch, &mut Rows(&dead));
+        assert_eq!(dropped, Ok(Some(known.len())));
+        lab.set.retain(|pos| !known.contains(pos));
+    },
+    // The leaf is split, and the right page is cleaned as well.
+    |lab, known| {
+        for i in 0..300 {
+            lab.insert(p(i % 20, 2000 << 16 | (i + 1)));
+        }
+        lab.delete(&known.iter().map(|pos| pos.tid).collect());
+    },
+];
+
+#[test]
+fn a_tid_that_is_used_again_is_not_known_to_be_dead() {
+    for (way, size) in (0..WAYS.len()).flat_map(|way| [(way, 512), (way, 8192)]) {
+        let (mut lab, known) = knowing(size);
+        let mut other = Lab::over(lab.store.clone(), lab.set.clone());
+        WAYS[way](&mut other, &known);
+        // Of the same key, or of another one in the leaf.
+        for (i, pos) in known.iter().enumerate() {
+            let key = if i % 2 == 0 { pos.vals[0] } else { 3 };
+            other.insert(p(key, pos.tid));
+        }
+        lab.set = other.set.clone();
+        assert_eq!(found(&lab), lab.set, "way {way}");
+        lab.verify();
+    }
+}
+
+/// The leaf is merged away, and its page comes back as a leaf.
+#[test]
+#[cfg_attr(miri, ignore = "takes a large tree, or many")]
+fn a_leaf_in_a_page_that_was_freed_is_another_leaf() {
+    let used_again = AtomicUsize::new(0);
+    with_seeds(40, |seed| {
+        let mut rng = Rng::new(seed);
+        let mut source = Source::new(Keys::Random, crate::sim::Rows::Heap(30), seed);
+        let mut lab = Lab::<1>::build(512, 90, Choice::Auto, &source.sorted(600));
+        let die = lab.set.iter().skip(100 + rng.index(400)).take(10);
+        let known = remember(&lab, &die.map(|pos| pos.tid).collect());
+        let owns = |block: &Block| {
+            let bytes = lab.store.bytes(*block).unwrap();
+            LeafView::<1>::read(&bytes, *block).is_ok_and(|leaf| {
+                leaf.low() <= known[0] && leaf.high().is_none_or(|high| known[0] < high)
+            })
+        };
+        let place = (1..lab.store.pages().unwrap()).find(owns).unwrap();
+        let mut other = Lab::over(lab.store.clone(), lab.set.clone());
+        let most = other.set.iter().filter(|_| !rng.once_in(15));
+        let gone = most
+            .map(|pos| pos.tid)
+            .chain(known.iter().map(|pos| pos.tid));
+        other.delete(&gone.collect());
+        // Their TIDs and others come back, with keys that may go to any page.
+        for i in 0..400 {
+            let tid = known
+                .get(i)
+                .map_or((3000 + i as u64) << 16 | 1, |pos| pos.tid);
+            other.insert(Pos {
+                tid,
+                ..source.fresh(1, &other.set)[0]
+            });
+        }
+        let header = page::header(&lab.store.bytes(place).unwrap(), place).unwrap();
+        let again = header.kind == page::Kind::Leaf && header.generation > 0;
+        used_again.fetch_add(usize::from(again), Ordering::Relaxed);
+        lab.set = other.set.clone();
+        assert_eq!(found(&lab), lab.set);
+        lab.verify();
+    });
+    let used_again = used_again.into_inner();
+    let known = std::env::var("OMEN_SIM_SEED").is_ok();
+    assert!(known || used_again > 10, "{used_again}");
+}
+
+/// A scan has read an entry before its TID was used again, and looks at the row after
+/// that.
+#[test]
+fn a_row_that_was_looked_at_too_late_is_not_passed() {
+    let entries = queue(40);
+    let lab = Lab::build(8192, 90, Choice::Auto, &entries);
+    let mut scan = Scan::new();
+    scan.next(&lab.tree(), &[EVERYTHING()], true, false)
+        .unwrap();
+    let mut other = Lab::over(lab.store.clone(), lab.set.clone());
+    other.delete(&HashSet::from([entries[0].tid]));
+    // Of a transaction that is undone: dead. The next one lives.
+    other.insert(entries[0]);
+    scan.kill();
+    assert_eq!(scan.remember_killed(&lab.router), 1);
+    other.delete(&HashSet::from([entries[0].tid]));
+    other.insert(entries[0]);
+    assert_eq!(found(&lab), lab.set);
+    lab.verify();
+}
+
+/// Generation and rewrites of a leaf, together, do not come again.
+#[test]
+fn rewrites_of_a_leaf_are_counted_beyond_their_field() {
+    let frame = LeafFrame::<1> {
+        low: Pos::MIN,
+        high: None,
+        flags: 0,
+        left: crate::INVALID_BLOCK,
+        right: crate::INVALID_BLOCK,
+        generation: 8,
+        rewrites: u32::MAX - 1,
+    };
+    let mut page = vec![0; 512];
+    let mut counts = Vec::new();
+    page::init_leaf(&mut page, &frame);
+    for _ in 0..3 {
+        let next = frame_of(&LeafView::<1>::read(&page, 1).unwrap());
+        counts.push((next.generation, next.rewrites));
+        page::init_leaf(&mut page, &next);
+    }
+    assert_eq!(counts, [(8, u32::MAX), (9, 0), (9, 1)]);
 }
