@@ -17,8 +17,8 @@ use crate::storage::{PgStore, Pin};
 /// many again costs about as much.
 const LEAST: usize = 16;
 /// Entries that the session knows to be dead, and no more looks at, from which on a
-/// record is worth its while.
-const MANY: usize = 40;
+/// record is worth its while. Fewer leave room in the first batch of a scan.
+const MANY: usize = 32;
 /// Dead rows of one heap page from which on it is pruned at the first chance: that is
 /// a record as well. Pages with fewer, as a queue leaves behind, have their turn once a
 /// chance has come to nothing, or their entries would be passed for good.
@@ -74,14 +74,15 @@ pub(super) unsafe fn settle<const V: usize>(
 ) -> Result<()> {
     // A scan that starts over notes some again. Many are met again until they can be
     // dropped: only who meets them tries.
-    let met = scan.killed_rows().len();
-    if met < LEAST && scan.remember_killed(&state.router) >= MANY {
-        scan.recall_killed(&state.router);
-    }
-    let enough = scan.killed() >= LEAST;
+    let many_known =
+        scan.killed_rows().len() < LEAST && scan.remember_killed(&state.router) >= MANY;
+    let enough = many_known || scan.killed() >= LEAST;
     if !enough || heap.is_null() || !state.patience.is_over() {
         scan.forget_killed();
         return Ok(());
+    }
+    if many_known {
+        scan.recall_killed(&state.router);
     }
     let turn = Turn::next();
     // SAFETY: the caller's promise.

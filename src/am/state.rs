@@ -2,9 +2,9 @@
 //! and the router to their leaves.
 //!
 //! Kept by OID, for as long as the relation cache says nothing else: another
-//! file number (REINDEX, TRUNCATE) or an invalidation (VACUUM, ALTER, and an
-//! in-place truncation in this session) makes the next use start afresh. All
-//! of it is a hint, is checked when it is loaded, or says of which state of a page
+//! file number (REINDEX, TRUNCATE) or an invalidation (ALTER, an in-place truncation
+//! in this session, most VACUUMs) makes the next use start afresh. All
+//! of it is a hint, is checked when it is loaded, or names the state of a page of which
 //! it is true (the dead rows that the router remembers), so that using it for a
 //! moment longer does no harm: a scan keeps what it began with. Only a build in the
 //! same file lets pages begin anew; it forgets the index.

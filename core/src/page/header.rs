@@ -80,7 +80,7 @@ pub struct Header {
     pub left: Block,
     /// Right sibling, or [`INVALID_BLOCK`].
     pub right: Block,
-    /// How often the page was freed.
+    /// How often the page was freed, or its rewrites came to more than have room.
     pub generation: u32,
     /// How often the leaf was written anew since it came into use. Entries that are
     /// there stay there as long as this and the generation do: others are only added.

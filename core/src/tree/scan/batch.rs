@@ -158,8 +158,12 @@ impl<const V: usize> Batch<V> {
 
     /// Takes out the entries of rows that `gone` names.
     pub(super) fn remove(&mut self, gone: impl Fn(Tid) -> bool) {
-        let all = core::mem::take(&mut self.len);
-        for i in 0..all {
+        let all = self.len;
+        let Some(first) = self.tids().iter().position(|tid| gone(*tid)) else {
+            return;
+        };
+        self.len = first;
+        for i in first + 1..all {
             if !gone(self.tids[i]) {
                 self.move_to(self.len, i);
                 self.len += 1;

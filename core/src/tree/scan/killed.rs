@@ -19,7 +19,7 @@ const MAX_KNOWN: usize = 256;
 
 /// How a leaf was written last. As long as it is the same, all entries that were there
 /// are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Writing {
     generation: u32,
     rewrites: u32,
@@ -59,9 +59,10 @@ impl<const V: usize> Killed<V> {
     }
 
     /// Notes an entry of a leaf. Those of another leaf are forgotten, and so is what
-    /// there is no room for, and what was noted before the leaf was written anew.
+    /// there is no room for. If the leaf is written anew meanwhile, all are noted of it
+    /// as it was for the first: they can be dropped, but say nothing of it as it is.
     fn note(&mut self, block: Block, writing: Writing, pos: Pos<V>) {
-        if !self.is_of(block, writing) {
+        if self.block != block || self.entries.is_empty() {
             self.entries.clear();
             self.block = block;
             self.writing = writing;
@@ -93,8 +94,8 @@ impl<const V: usize> Killed<V> {
     }
 }
 
-/// What a process knows of dead rows: entries of one leaf, where it met some last. It
-/// need not look at these rows again.
+/// What a process knows of dead rows: entries of one leaf, where it last met some that
+/// were too few to be dropped. It need not look at these rows again.
 ///
 /// nbtree marks such entries on the page (`LP_DEAD`), for everybody. Here a scan has
 /// read the entry, and its row was seen to be dead to everybody after that. The TID
@@ -134,6 +135,9 @@ impl<const V: usize> KnownDead<V> {
         noted.sort();
         if self.known.is_of(noted.block, noted.writing) {
             self.known.add(&noted.entries, MAX_KNOWN);
+            noted.entries.clear();
+        } else if noted.block == self.known.block && noted.writing < self.known.writing {
+            // It says nothing of the leaf any more.
             noted.entries.clear();
         } else {
             let before = self.known.block;
@@ -186,8 +190,8 @@ impl<P, const V: usize> Scan<P, V> {
 
     /// Lets this process pass from now on what was noted, if the rows were dead when they
     /// were looked at, after the scan had come to their entries. Returns how many entries
-    /// of the leaf are known to be dead. What was known of another leaf is forgotten, and
-    /// noted instead.
+    /// are known to be dead of the leaf that is known then. What was known of another one
+    /// is forgotten, and noted instead.
     pub fn remember_killed(&mut self, router: &RefCell<Router<V>>) -> usize {
         let known = &mut router.borrow_mut().known_dead;
         known.learn(&mut self.killed);

@@ -243,7 +243,7 @@ pub(super) fn scanner(shared: &Shared, store: &SimStore, router: &Routing, mut r
                 break;
             };
             // Dead when it was looked at, or taken for another.
-            let dead = |tid| shared.history().is_marked(tid);
+            let dead = |tid| shared.history().leads_nowhere(tid);
             if shared.churn && (dead(pos.tid) || !exact && rng.once_in(mistaken)) {
                 scan.kill();
             }

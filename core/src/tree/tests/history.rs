@@ -109,6 +109,12 @@ impl<const V: usize> History<V> {
         self.dead.contains(&tid)
     }
 
+    /// Whether who follows a TID finds no row there, or one that is dead: the line
+    /// pointer may be unused by then.
+    pub(super) fn leads_nowhere(&self, tid: Tid) -> bool {
+        self.dead.contains(&tid) || self.unused.contains_key(&tid)
+    }
+
     /// Takes an unused line pointer, if there is one.
     pub(super) fn reuse(&mut self) -> Option<Pos<V>> {
         self.unused.pop_first().map(|(_, pos)| pos)
