@@ -1,7 +1,8 @@
 //! Dropping entries whose rows a scan has found dead.
 //!
 //! nbtree marks them on its pages, without a record. Here they leave the leaf, by a
-//! record, as soon as their line pointers in the heap are dead.
+//! record, as soon as they are enough and their line pointers in the heap are dead. Until
+//! then the session passes those that it knows.
 
 use core::cell::Cell;
 
@@ -65,7 +66,7 @@ impl Patience {
 /// # Safety
 /// Index and table are open, and the index is the state's. The table is NULL if the
 /// scan does not know it.
-#[cold]
+#[inline(never)]
 pub(super) unsafe fn settle<const V: usize>(
     state: &IndexState<V>,
     scan: &mut Scan<Pin, V>,

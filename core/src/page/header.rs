@@ -240,7 +240,7 @@ pub fn set_flags(page: &mut [u8], flags: u8) {
 }
 
 /// Sets how often a leaf was written anew.
-pub(crate) fn set_rewrites(page: &mut [u8], rewrites: u32) {
+pub fn set_rewrites(page: &mut [u8], rewrites: u32) {
     let at = page.len() - SPECIAL + S_REWRITES;
     put_u32(page, at, rewrites);
 }

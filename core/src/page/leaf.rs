@@ -15,7 +15,7 @@ use super::block::BlockView;
 use super::bytes::{get_u16, get_u32, put_u16, put_u32, read_pos, write_pos};
 use super::header::{
     self, FLAG_HIGH_INFINITE, Header, Kind, PAGE_HEADER, SPECIAL, header, set_flags, set_left,
-    set_right,
+    set_rewrites, set_right,
 };
 use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
@@ -338,7 +338,7 @@ pub fn init_leaf<const V: usize>(page: &mut [u8], frame: &LeafFrame<V>) {
     set_left(page, frame.left);
     set_right(page, frame.right);
     set_flags(page, frame.flags);
-    header::set_rewrites(page, frame.rewrites);
+    set_rewrites(page, frame.rewrites);
     write_pos(page, PAGE_HEADER, &frame.low);
     set_high(page, frame.flags, frame.high);
     header::set_lower(page, dir_at::<V>());

@@ -24,7 +24,7 @@ pub use edit::{DeadRows, EditScratch, Fill, Piece, write_pieces};
 pub use free::init_free;
 pub use header::{
     FLAG_HIGH_INFINITE, FLAG_SPLIT_INCOMPLETE, FORMAT_VERSION, Header, Kind, PAGE_HEADER, SPECIAL,
-    header, is_zero, set_flags, set_left, set_right,
+    header, is_zero, set_flags, set_left, set_rewrites, set_right,
 };
 pub use inner::{Child, InnerView, inner_capacity, write_inner};
 pub(crate) use leaf::MAX_DELTA;

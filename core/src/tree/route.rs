@@ -48,7 +48,8 @@ pub struct Router<const V: usize> {
     cold: u32,
     /// Predictions of the model since the last lookup was counted.
     asked: Cell<u64>,
-    /// What scans have found dead and nobody has dropped.
+    /// What scans have found dead and nobody has dropped: no hint, but true of the leaf as
+    /// it was written then.
     pub(super) known_dead: KnownDead<V>,
     /// What was counted since the process started.
     pub counters: Counters,

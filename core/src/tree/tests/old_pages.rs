@@ -100,9 +100,9 @@ fn equivalent(old: &[u8], now: &[u8], block: Block) -> bool {
         return old == now;
     }
     if kind(old) == Kind::Leaf && kind(now) == Kind::Leaf {
-        let rewrites = now.len() - 12;
-        let (mut old, field) = (old.to_vec(), rewrites..rewrites + 4);
-        old[field.clone()].copy_from_slice(&now[field]);
+        let of = |page| page::header(page, block).map(|header| header.rewrites);
+        let mut old = old.to_vec();
+        page::set_rewrites(&mut old, of(now).unwrap_or_default());
         return old == now;
     }
     idle(kind(old)) && matches!(kind(now), Kind::New | Kind::Free)
