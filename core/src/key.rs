@@ -56,6 +56,23 @@ impl<const V: usize> Pos<V> {
         }
     }
 
+    /// Rank and TID in one word, as pages store them. Both have to be within their 16
+    /// and 48 bits: those of entries, fences and separators are, those of bounds are not.
+    #[must_use]
+    pub(crate) const fn tail(&self) -> u64 {
+        self.rank << 48 | (self.tid & (TID_END - 1))
+    }
+
+    /// The position of these lanes and of a word that [`Self::tail`] made.
+    #[must_use]
+    pub(crate) const fn of(vals: [u64; V], tail: u64) -> Self {
+        Self {
+            rank: tail >> 48,
+            vals,
+            tid: tail & (TID_END - 1),
+        }
+    }
+
     /// What models predict by: the first lane.
     #[must_use]
     pub fn model_key(&self) -> u64 {

@@ -140,11 +140,11 @@ pub(crate) fn ordering_code(ordering: Ordering) -> u8 {
 }
 
 /// Bytes that a router and what is known of the pages may take by the session's
-/// setting: enough for as many leaves. The router takes 28 bytes for one (36 with two
-/// lanes), and where its page is known to be takes 4.
+/// setting: enough for as many leaves. The router takes 12 bytes for one where it needs
+/// least, and where its page is known to be takes 4.
 fn shares(memory: i32) -> (usize, usize) {
     let bytes = usize::try_from(memory).unwrap_or(0) * 1024;
-    (bytes - bytes / 8, bytes / 8)
+    (bytes - bytes / 4, bytes / 4)
 }
 
 /// Reads the meta page.
@@ -334,15 +334,15 @@ pub(crate) fn with_scratch<const V: usize, T>(
 #[pgrx::pg_schema]
 mod tests {
     use super::shares;
-    use omen_core::{Block, Pos};
+    use omen_core::tree::Router;
     use pgrx::prelude::*;
 
     #[pg_test]
     fn router_and_known_pages_are_of_as_many_leaves() {
         let (router, known) = shares(4096);
-        let leaves = router / (size_of::<Pos<1>>() + size_of::<Block>());
+        let leaves = router / Router::<1>::PAGE_BYTES;
         assert_eq!(leaves, known / size_of::<pg_sys::Buffer>());
-        assert_eq!(leaves, 131_072);
+        assert_eq!(leaves, 262_144);
         assert_eq!(router + known, 4 << 20);
         assert_eq!(shares(0), (0, 0));
     }

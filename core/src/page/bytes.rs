@@ -50,12 +50,7 @@ pub fn read_pos<const V: usize>(bytes: &[u8], at: usize) -> Pos<V> {
     for (lane, val) in vals.iter_mut().enumerate() {
         *val = get_u64(bytes, at + 8 * lane);
     }
-    let tail = get_u64(bytes, at + 8 * V);
-    Pos {
-        rank: tail >> 48,
-        vals,
-        tid: tail & (TID_END - 1),
-    }
+    Pos::of(vals, get_u64(bytes, at + 8 * V))
 }
 
 /// Writes a position. Ranks and TIDs are within their 16 and 48 bits: only
@@ -65,9 +60,5 @@ pub fn write_pos<const V: usize>(bytes: &mut [u8], at: usize, pos: &Pos<V>) {
     for (lane, val) in pos.vals.iter().enumerate() {
         put_u64(bytes, at + 8 * lane, *val);
     }
-    put_u64(
-        bytes,
-        at + 8 * V,
-        pos.rank << 48 | (pos.tid & (TID_END - 1)),
-    );
+    put_u64(bytes, at + 8 * V, pos.tail());
 }

@@ -1,5 +1,6 @@
 //! From a position to the page that owns it.
 
+use super::map::Map;
 use super::{MAX_DESCENTS, MAX_HOPS, Tree};
 use crate::error::{Error, Result};
 use crate::key::{Block, INVALID_BLOCK, Pos};
@@ -379,17 +380,16 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         let limit = self.router.borrow().limit();
         for level in 1..=meta.root_level.max(1) {
             let map = if meta.root_level == 0 {
-                let (mut lows, mut blocks) = super::route::map_room(1)?;
-                lows.push(Pos::MIN);
-                blocks.push(meta.root);
-                Some((lows, blocks))
+                let mut map = Map::EMPTY;
+                map.push(Pos::MIN, meta.root)?;
+                Some(map)
             } else {
                 self.list_children(level, limit)?
             };
-            if let Some((lows, blocks)) = map {
+            if let Some(map) = map {
                 let mut router = self.router.borrow_mut();
                 router.set_root(Some(root));
-                router.install(level - 1, lows, blocks, model);
+                router.install(level - 1, map, model);
                 return Ok(());
             }
         }
@@ -398,13 +398,9 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
     }
 
     /// Separators and children of all pages of a level, in order; `None` if
-    /// they are more than `limit`. What changes meanwhile may be missed.
-    pub(crate) fn list_children(
-        &self,
-        level: u8,
-        limit: usize,
-    ) -> Result<Option<(Vec<Pos<V>>, Vec<Block>)>> {
-        let (mut lows, mut blocks) = super::route::map_room(0)?;
+    /// they take more than `limit` bytes. What changes meanwhile may be missed.
+    pub(crate) fn list_children(&self, level: u8, limit: usize) -> Result<Option<Map<V>>> {
+        let mut map = Map::EMPTY;
         let room = page::inner_capacity::<V>(self.store.page_size());
         let mut items = Vec::new();
         items
@@ -421,25 +417,19 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
             view.load(&mut items)?;
             let high = view.high();
             drop(page);
-            if lows.len() + items.len() > limit {
-                return Ok(None);
-            }
-            let bytes = items.len() * 32;
-            lows.try_reserve(items.len())
-                .map_err(|_| Error::OutOfMemory { bytes })?;
-            blocks
-                .try_reserve(items.len())
-                .map_err(|_| Error::OutOfMemory { bytes })?;
+            map.reserve(items.len())?;
             for (low, child) in &items {
-                if lows.last().is_none_or(|last| last < low) {
-                    lows.push(*low);
-                    blocks.push(*child);
+                if map.last().is_none_or(|last| last < *low) {
+                    map.push(*low, *child)?;
                 }
+            }
+            if map.bytes() > limit {
+                return Ok(None);
             }
             self.store.breathe()?;
             match high {
                 Some(high) => next = high,
-                None => return Ok(Some((lows, blocks))),
+                None => return Ok(Some(map)),
             }
         }
     }

@@ -13,6 +13,7 @@ mod descend;
 mod drop_dead;
 mod insert;
 mod interval;
+mod map;
 mod merge;
 mod publish;
 mod route;

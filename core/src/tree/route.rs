@@ -10,8 +10,8 @@
 //! All of it is a hint: pages say themselves what they own.
 
 use super::descend::{Pointer, Promise};
+use super::map::Map;
 use super::scan::KnownDead;
-use crate::error::{Error, Result};
 use crate::key::{Block, Pos};
 use crate::model::Model;
 use core::cell::Cell;
@@ -37,10 +37,10 @@ pub struct Counters {
 pub struct Router<const V: usize> {
     /// Level of the pages that are routed to: 0, leaves.
     level: u8,
-    lows: Vec<Pos<V>>,
-    blocks: Vec<Block>,
+    map: Map<V>,
     model: Option<Model>,
     root: Option<(Block, u8)>,
+    /// The most bytes that the map may take.
     limit: usize,
     enabled: bool,
     misses: u64,
@@ -56,18 +56,20 @@ pub struct Router<const V: usize> {
 }
 
 impl<const V: usize> Router<V> {
-    /// An empty router that takes at most `bytes` bytes.
+    /// Bytes that a page takes in the map; 8 more once a page begins among the entries
+    /// of one key, or some pages with NULLs and some with values.
+    pub const PAGE_BYTES: usize = Map::<V>::PAGE_BYTES;
+
+    /// An empty router whose map takes at most `bytes` bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        let limit = bytes / (size_of::<Pos<V>>() + size_of::<Block>());
         Self {
             level: 0,
-            lows: Vec::new(),
-            blocks: Vec::new(),
+            map: Map::EMPTY,
             model: None,
             root: None,
-            limit,
-            enabled: limit > 0,
+            limit: bytes,
+            enabled: bytes >= Self::PAGE_BYTES,
             misses: 0,
             uses: 0,
             cold: 0,
@@ -79,22 +81,20 @@ impl<const V: usize> Router<V> {
 
     /// Forgets the index, but not the counters.
     pub fn reset(&mut self) {
-        self.lows = Vec::new();
-        self.blocks = Vec::new();
+        self.map = Map::EMPTY;
         self.model = None;
         self.root = None;
         self.known_dead = KnownDead::NONE;
         self.misses = 0;
         self.uses = 0;
         self.cold = 0;
-        self.enabled = self.limit > 0;
+        self.enabled = self.limit >= Self::PAGE_BYTES;
     }
 
     /// Sets the most bytes that the map may take. 0 turns the router off.
     pub fn set_limit(&mut self, bytes: usize) {
-        let limit = bytes / (size_of::<Pos<V>>() + size_of::<Block>());
-        if limit != self.limit {
-            self.limit = limit;
+        if bytes != self.limit {
+            self.limit = bytes;
             self.reset();
         }
     }
@@ -102,10 +102,7 @@ impl<const V: usize> Router<V> {
     /// Bytes that the router takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.lows.capacity() * size_of::<Pos<V>>()
-            + self.blocks.capacity() * size_of::<Block>()
-            + self.model.as_ref().map_or(0, Model::bytes)
-            + self.known_dead.bytes()
+        self.map.room() + self.model.as_ref().map_or(0, Model::bytes) + self.known_dead.bytes()
     }
 
     /// Whether the router may hold anything.
@@ -116,7 +113,7 @@ impl<const V: usize> Router<V> {
     /// Whether the router holds a map.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        !self.lows.is_empty()
+        !self.map.is_empty()
     }
 
     /// The model in use.
@@ -134,13 +131,13 @@ impl<const V: usize> Router<V> {
     /// Pages that the router knows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lows.len()
+        self.map.len()
     }
 
     /// Whether the router knows no page.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lows.is_empty()
+        self.map.is_empty()
     }
 
     /// Stops loading, until the router is reset: no level of the index fits.
@@ -168,24 +165,18 @@ impl<const V: usize> Router<V> {
         if !self.enabled {
             return false;
         }
-        if self.lows.is_empty() {
+        if self.map.is_empty() {
             self.cold += 1;
             return self.cold > pages_to_read / 4;
         }
         self.misses > 64 && self.misses * 16 > self.uses
     }
 
-    /// Takes a map: low fences in ascending order, and the pages they are of.
-    pub(crate) fn install(
-        &mut self,
-        level: u8,
-        lows: Vec<Pos<V>>,
-        blocks: Vec<Block>,
-        model: Option<Model>,
-    ) {
+    /// Takes a map of the pages of `level`.
+    pub(crate) fn install(&mut self, level: u8, mut map: Map<V>, model: Option<Model>) {
+        map.shrink();
         self.level = level;
-        self.lows = lows;
-        self.blocks = blocks;
+        self.map = map;
         self.model = if level == 0 { model } else { None };
         self.misses = 0;
         self.uses = 0;
@@ -196,55 +187,20 @@ impl<const V: usize> Router<V> {
     /// Index of the last low fence at or below `pos` (strictly below, if so
     /// asked).
     fn find(&self, pos: &Pos<V>, strict: bool) -> Option<usize> {
-        let n = self.lows.len();
-        let below = |i: usize| {
-            self.lows
-                .get(i)
-                .is_some_and(|low| if strict { low < pos } else { low <= pos })
-        };
-        let (mut from, mut to) = (0, n);
-        if let Some(model) = &self.model {
+        let guess = self.model.as_ref().map(|model| {
             self.asked.set(self.asked.get() + 1);
-            let lane = pos.model_key();
-            let guess = model.predict(lane).min(n.saturating_sub(1));
-            // Gallop to an interval around the guess that contains the end of
-            // the fences below.
-            let mut step = 1;
-            if below(guess) {
-                from = guess + 1;
-                while from + step <= n && below(from + step - 1) {
-                    from += step;
-                    step *= 2;
-                }
-                to = (from + step).min(n);
-            } else {
-                to = guess;
-                while to >= step && !below(to - step) {
-                    to -= step;
-                    step *= 2;
-                }
-                from = to.saturating_sub(step);
-            }
-        }
-        while from < to {
-            let middle = usize::midpoint(from, to);
-            if below(middle) {
-                from = middle + 1;
-            } else {
-                to = middle;
-            }
-        }
-        from.checked_sub(1)
+            model.predict(pos.model_key())
+        });
+        self.map.find(pos, strict, guess)
     }
 
     fn pointer(&self, index: usize) -> Option<Pointer<V>> {
-        let (low, block) = (self.lows.get(index)?, self.blocks.get(index)?);
         let promise = Promise {
-            low: Some(*low),
-            end: self.lows.get(index + 1).copied(),
+            low: Some(self.map.low(index)?),
+            end: self.map.low(index + 1),
         };
         Some(Pointer {
-            block: *block,
+            block: self.map.block(index)?,
             level: self.level,
             promise,
         })
@@ -260,7 +216,7 @@ impl<const V: usize> Router<V> {
     pub(crate) fn route_below(&self, pos: Option<&Pos<V>>) -> Option<Pointer<V>> {
         match pos {
             Some(pos) => self.find(pos, true).and_then(|index| self.pointer(index)),
-            None => self.pointer(self.lows.len().checked_sub(1)?),
+            None => self.pointer(self.map.len().checked_sub(1)?),
         }
     }
 
@@ -280,7 +236,7 @@ impl<const V: usize> Router<V> {
     pub(crate) fn fell(&mut self) {
         self.uses += 1;
         self.counters.falls += 1;
-        if !self.lows.is_empty() {
+        if !self.map.is_empty() {
             self.misses += 1;
         }
     }
@@ -288,58 +244,35 @@ impl<const V: usize> Router<V> {
     /// Learns that `block` at `level` owns the positions from `low` up to
     /// `high` (`None`: to the end): pages known to begin in between are gone.
     pub(crate) fn learn(&mut self, level: u8, low: Pos<V>, high: Option<Pos<V>>, block: Block) {
-        if self.lows.is_empty() || level != self.level {
+        if self.map.is_empty() || level != self.level {
             return;
         }
         let at = match self.find(&low, false) {
-            Some(i) if self.lows.get(i) == Some(&low) => {
-                if let Some(known) = self.blocks.get_mut(i) {
-                    *known = block;
-                }
+            Some(i) if self.map.low(i) == Some(low) => {
+                self.map.set_block(i, block);
                 i
             }
             found => {
                 let at = found.map_or(0, |i| i + 1);
-                let full = self.lows.len() >= self.limit;
-                if full || self.lows.try_reserve(1).is_err() || self.blocks.try_reserve(1).is_err()
-                {
+                let full = !self.map.fits(&low, self.limit);
+                if full || self.map.insert(at, low, block).is_err() {
                     return;
                 }
-                self.lows.insert(at, low);
-                self.blocks.insert(at, block);
                 at
             }
         };
         self.asked.set(0);
-        let behind = self.lows.get(at + 1..).unwrap_or(&[]);
-        let gone = high.map_or(behind.len(), |high| {
-            behind.partition_point(|next| *next < high)
-        });
-        self.lows.drain(at + 1..at + 1 + gone);
-        self.blocks.drain(at + 1..at + 1 + gone);
+        let gone = self.map.end(at + 1, high.as_ref());
+        self.map.remove(at + 1..gone);
     }
 
     /// Forgets the page that the router named for `pos`, unless it is the only
     /// one: it did not own `pos`.
     pub(crate) fn forget(&mut self, pos: &Pos<V>) {
         if let Some(i) = self.find(pos, false)
-            && self.lows.len() > 1
             && i > 0
         {
-            self.lows.remove(i);
-            self.blocks.remove(i);
+            self.map.remove(i..i + 1);
         }
     }
-}
-
-/// Vectors for a map of at most `n` pages.
-pub(crate) fn map_room<const V: usize>(n: usize) -> Result<(Vec<Pos<V>>, Vec<Block>)> {
-    let (mut lows, mut blocks) = (Vec::new(), Vec::new());
-    let bytes = n * (size_of::<Pos<V>>() + size_of::<Block>());
-    lows.try_reserve_exact(n)
-        .map_err(|_| Error::OutOfMemory { bytes })?;
-    blocks
-        .try_reserve_exact(n)
-        .map_err(|_| Error::OutOfMemory { bytes })?;
-    Ok((lows, blocks))
 }

@@ -213,13 +213,13 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
         if leaves < 2 || (!missing && drift <= trained / 10) || (missing && leaves < 3) {
             return Ok(false);
         }
-        let Some((lows, _)) = self.list_children(1, usize::MAX)? else {
+        let Some(map) = self.list_children(1, usize::MAX)? else {
             return Ok(false);
         };
-        let mut keys = reserved(lows.len())?;
-        keys.extend(lows.iter().map(Pos::model_key));
+        let mut keys = reserved(map.len())?;
+        keys.extend(map.iter().map(|(low, _)| low.model_key()));
         let model = Model::train(choice, &keys)?;
-        let leaves = u32::try_from(lows.len()).unwrap_or(u32::MAX);
+        let leaves = u32::try_from(map.len()).unwrap_or(u32::MAX);
         publish::publish_model(self.store(), &model, leaves)?;
         self.router().borrow_mut().reset();
         Ok(true)

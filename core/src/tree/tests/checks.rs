@@ -16,7 +16,8 @@ fn lab() -> Lab<1> {
 
 /// The middle leaf and its right sibling.
 fn two_leaves(lab: &Lab<1>) -> (Block, Block) {
-    let (_, blocks) = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let blocks: Vec<_> = map.iter().map(|(_, block)| block).collect();
     let middle = blocks.len() / 2;
     (blocks[middle], blocks[middle + 1])
 }
@@ -269,8 +270,8 @@ fn a_model_that_promises_too_much_is_found() {
     let Loaded::Model(model) = read_model(&lab.store, &meta).unwrap() else {
         panic!("the index has no model");
     };
-    let (lows, _) = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
-    let keys: Vec<_> = lows.iter().map(Pos::model_key).collect();
+    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let keys: Vec<_> = map.iter().map(|(low, _)| low.model_key()).collect();
     assert_eq!(model.holds_for(&keys), Some(true));
     assert_eq!(model.holds_for(&keys[1..]), None);
     // A line through curved keys that claims to hit each.

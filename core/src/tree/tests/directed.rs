@@ -14,8 +14,8 @@ fn serial(n: u64) -> Vec<Pos<1>> {
 
 /// Leaves from left to right, with their low fences.
 fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
-    let (lows, blocks) = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
-    lows.into_iter().zip(blocks).collect()
+    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    map.iter().collect()
 }
 
 /// A page that a scan has pinned keeps its entries, even when VACUUM has

@@ -21,6 +21,7 @@ mod history;
 mod interleave;
 mod kills;
 mod liveness;
+mod maps;
 mod old_pages;
 mod random_operations;
 mod scans;
