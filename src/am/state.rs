@@ -140,11 +140,12 @@ pub(crate) fn ordering_code(ordering: Ordering) -> u8 {
 }
 
 /// Bytes that a router and what is known of the pages may take by the session's
-/// setting: enough for as many leaves. The router takes 12 bytes for one where it needs
-/// least, and where its page is known to be takes 4.
-fn shares(memory: i32) -> (usize, usize) {
+/// setting: enough for as many leaves, where the router needs least for one.
+fn shares<const V: usize>(memory: i32) -> (usize, usize) {
     let bytes = usize::try_from(memory).unwrap_or(0) * 1024;
-    (bytes - bytes / 4, bytes / 4)
+    let known = size_of::<pg_sys::Buffer>();
+    let known = bytes / (Router::<V>::PAGE_BYTES + known) * known;
+    (bytes - known, known)
 }
 
 /// Reads the meta page.
@@ -163,7 +164,7 @@ impl<const V: usize> IndexState<V> {
         // SAFETY: the caller's promise.
         let (key_type, ordering) = unsafe { (key_type(index), ordering(index)) };
         let memory = router_memory();
-        let (router_bytes, known_bytes) = shares(memory);
+        let (router_bytes, known_bytes) = shares::<V>(memory);
         let mut router = Router::new(router_bytes);
         router.counters = counters;
         let state = Self {
@@ -254,7 +255,7 @@ pub(crate) unsafe fn state_of<const V: usize>(index: pg_sys::Relation) -> Rc<Ind
     let memory = router_memory();
     if memory != state.memory.get() {
         state.memory.set(memory);
-        let (router_bytes, known_bytes) = shares(memory);
+        let (router_bytes, known_bytes) = shares::<V>(memory);
         state.router.borrow_mut().set_limit(router_bytes);
         state.known.set_limit(known_bytes);
     }
@@ -339,11 +340,15 @@ mod tests {
 
     #[pg_test]
     fn router_and_known_pages_are_of_as_many_leaves() {
-        let (router, known) = shares(4096);
-        let leaves = router / Router::<1>::PAGE_BYTES;
-        assert_eq!(leaves, known / size_of::<pg_sys::Buffer>());
-        assert_eq!(leaves, 262_144);
+        let leaves = |bytes: usize, (router, known): (usize, usize)| {
+            (router / bytes, known / size_of::<pg_sys::Buffer>())
+        };
+        let one = leaves(Router::<1>::PAGE_BYTES, shares::<1>(4096));
+        assert_eq!(one, (262_144, 262_144));
+        let two = leaves(Router::<2>::PAGE_BYTES, shares::<2>(4096));
+        assert_eq!(two, (174_762, 174_762));
+        let (router, known) = shares::<2>(4096);
         assert_eq!(router + known, 4 << 20);
-        assert_eq!(shares(0), (0, 0));
+        assert_eq!(shares::<1>(0), (0, 0));
     }
 }

@@ -1,8 +1,8 @@
 //! The pages of one level of an index, left to right: their low fences and blocks.
 //!
-//! Nearly all fences begin a key: their TID is 0 and their rank the same. Both are
-//! stored once for all of them until one differs, so that as much memory serves
-//! nearly twice the pages, and a search looks at fewer cache lines.
+//! Most fences begin a key: their TID is 0 and their rank the same. These are stored
+//! once for all of them, and those of other fences beside, so that as much memory serves
+//! about twice the pages, and a search looks at fewer cache lines.
 
 use core::ops::Range;
 
@@ -15,27 +15,50 @@ use crate::memory::{reserve, reserved};
 pub(crate) struct Map<const V: usize> {
     /// The lanes of the fences.
     lanes: Vec<[u64; V]>,
-    /// Ranks and TIDs of the fences, as [`Pos::tail`] has them; empty as long as all
-    /// but the first have `tail`.
-    tails: Vec<u64>,
-    /// Rank and TID of the first fence.
-    first: u64,
-    /// Rank and TID of all others, where `tails` is empty.
-    tail: u64,
+    tails: Tails,
     blocks: Vec<Block>,
 }
+
+/// Ranks and TIDs of the fences, as [`Pos::tail`] has them.
+#[derive(Clone, Debug)]
+enum Tails {
+    /// All have the same, but those that are listed in order. Only the first page can
+    /// have another rank, so that the lanes of all others are in order.
+    Shared { tail: u64, odd: Vec<Odd> },
+    /// Of each fence.
+    Each(Vec<u64>),
+}
+
+/// A fence that has another rank or TID than most.
+#[derive(Clone, Copy, Debug)]
+struct Odd {
+    page: u32,
+    tail: u64,
+}
+
+/// How the tail of a fence is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Shared,
+    Odd,
+    Each,
+}
+
+/// So many fences can be odd whatever the number of pages is.
+const FEW: usize = 64;
 
 impl<const V: usize> Map<V> {
     /// No page.
     pub(crate) const EMPTY: Self = Self {
         lanes: Vec::new(),
-        tails: Vec::new(),
-        first: 0,
-        tail: 0,
+        tails: Tails::Shared {
+            tail: 0,
+            odd: Vec::new(),
+        },
         blocks: Vec::new(),
     };
 
-    /// Bytes that a page takes as long as ranks and TIDs are stored once.
+    /// Bytes that a page takes where rank and TID are stored once.
     pub(crate) const PAGE_BYTES: usize = size_of::<[u64; V]>() + size_of::<Block>();
 
     pub(crate) fn len(&self) -> usize {
@@ -48,28 +71,33 @@ impl<const V: usize> Map<V> {
 
     /// Bytes that the pages take.
     pub(crate) fn bytes(&self) -> usize {
-        let tail = if self.tails.is_empty() {
-            0
-        } else {
-            size_of::<u64>()
+        let tails = match &self.tails {
+            Tails::Shared { odd, .. } => size_of_val(odd.as_slice()),
+            Tails::Each(tails) => size_of_val(tails.as_slice()),
         };
-        self.len() * (Self::PAGE_BYTES + tail)
+        self.len() * Self::PAGE_BYTES + tails
     }
 
     /// Bytes of memory in use.
     pub(crate) fn room(&self) -> usize {
+        let tails = match &self.tails {
+            Tails::Shared { odd, .. } => odd.capacity() * size_of::<Odd>(),
+            Tails::Each(tails) => tails.capacity() * size_of::<u64>(),
+        };
         self.lanes.capacity() * size_of::<[u64; V]>()
-            + self.tails.capacity() * size_of::<u64>()
             + self.blocks.capacity() * size_of::<Block>()
+            + tails
     }
 
     /// The low fence of a page.
     pub(crate) fn low(&self, index: usize) -> Option<Pos<V>> {
         let lanes = *self.lanes.get(index)?;
-        let tail = match self.tails.get(index) {
-            Some(tail) => *tail,
-            None if index == 0 => self.first,
-            None => self.tail,
+        let tail = match &self.tails {
+            Tails::Shared { tail, odd } => match odd.get(behind(odd, index)) {
+                Some(other) if other.page as usize == index => other.tail,
+                _ => *tail,
+            },
+            Tails::Each(tails) => *tails.get(index)?,
         };
         Some(Pos::of(lanes, tail))
     }
@@ -96,20 +124,26 @@ impl<const V: usize> Map<V> {
     }
 
     /// Makes room for `n` more pages.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
     pub(crate) fn reserve(&mut self, n: usize) -> Result<()> {
         reserve(&mut self.lanes, n)?;
         reserve(&mut self.blocks, n)?;
-        if !self.tails.is_empty() {
-            reserve(&mut self.tails, n)?;
+        match &mut self.tails {
+            Tails::Shared { .. } => Ok(()),
+            Tails::Each(tails) => reserve(tails, n),
         }
-        Ok(())
     }
 
     /// Gives back what room is left.
     pub(crate) fn shrink(&mut self) {
         self.lanes.shrink_to_fit();
-        self.tails.shrink_to_fit();
         self.blocks.shrink_to_fit();
+        match &mut self.tails {
+            Tails::Shared { odd, .. } => odd.shrink_to_fit(),
+            Tails::Each(tails) => tails.shrink_to_fit(),
+        }
     }
 
     /// Adds the page behind all others.
@@ -128,41 +162,102 @@ impl<const V: usize> Map<V> {
         debug_assert!(index <= self.len());
         room_for_one(&mut self.lanes)?;
         room_for_one(&mut self.blocks)?;
-        let tail = low.tail();
-        if self.tails.is_empty() {
-            match (self.len(), index) {
-                (0, _) => self.first = tail,
-                (1, 1) => self.tail = tail,
-                (_, 1..) if self.tail == tail => {}
-                _ => self.spread()?,
-            }
+        let place = self.place(index, &low);
+        if place == Place::Each {
+            self.spread()?;
         }
-        if !self.tails.is_empty() {
-            room_for_one(&mut self.tails)?;
-            self.tails.insert(index, tail);
+        let pages = self.len();
+        match &mut self.tails {
+            Tails::Shared { tail, odd } => {
+                room_for_one(odd)?;
+                let at = behind(odd, index);
+                odd.iter_mut().skip(at).for_each(|odd| odd.page += 1);
+                let (page, own) = (index as u32, low.tail());
+                if place == Place::Odd {
+                    odd.insert(at, Odd { page, tail: own });
+                } else if pages == 0 {
+                    *tail = own;
+                } else if own != *tail {
+                    // The second page: most are like it rather than like the first.
+                    let first = Odd {
+                        page: 0,
+                        tail: *tail,
+                    };
+                    if odd.is_empty() {
+                        odd.push(first);
+                    }
+                    *tail = own;
+                }
+            }
+            Tails::Each(tails) => {
+                room_for_one(tails)?;
+                tails.insert(index, low.tail());
+            }
         }
         self.lanes.insert(index, low.vals);
         self.blocks.insert(index, block);
         Ok(())
     }
 
-    /// Whether a page whose fence is `low` fits into `limit` bytes with those there.
-    pub(crate) fn fits(&self, low: &Pos<V>, limit: usize) -> bool {
-        let alike = self.tails.is_empty() && (self.len() < 2 || self.tail == low.tail());
-        let tail = if alike { 0 } else { size_of::<u64>() };
-        (self.len() + 1) * (Self::PAGE_BYTES + tail) <= limit
+    /// How the fence of a new page at `index` is stored.
+    fn place(&self, index: usize, low: &Pos<V>) -> Place {
+        let Tails::Shared { tail, odd } = &self.tails else {
+            return Place::Each;
+        };
+        let pages = self.len();
+        if pages == 0 || (pages == 1 && index == 1) || (index > 0 && low.tail() == *tail) {
+            Place::Shared
+        } else if index > 0
+            && low.rank == Pos::<V>::of(low.vals, *tail).rank
+            && odd.len() < FEW.max(pages / 4)
+        {
+            Place::Odd
+        } else {
+            Place::Each
+        }
+    }
+
+    /// Whether a page at `index` with this fence fits into `limit` bytes with those there.
+    pub(crate) fn fits(&self, index: usize, low: &Pos<V>, limit: usize) -> bool {
+        let pages = self.len() + 1;
+        let bytes = match self.place(index, low) {
+            Place::Shared => self.bytes() + Self::PAGE_BYTES,
+            Place::Odd => self.bytes() + Self::PAGE_BYTES + size_of::<Odd>(),
+            Place::Each => pages * (Self::PAGE_BYTES + size_of::<u64>()),
+        };
+        bytes <= limit
     }
 
     /// Stores rank and TID of each fence.
     #[cold]
     fn spread(&mut self) -> Result<()> {
-        let mut tails = reserved(self.lanes.capacity())?;
-        tails.resize(self.len(), self.tail);
-        if let Some(first) = tails.first_mut() {
-            *first = self.first;
+        if let Tails::Shared { tail, odd } = &self.tails {
+            let mut tails = reserved(self.lanes.capacity())?;
+            tails.resize(self.len(), *tail);
+            for odd in odd {
+                if let Some(tail) = tails.get_mut(odd.page as usize) {
+                    *tail = odd.tail;
+                }
+            }
+            self.tails = Tails::Each(tails);
         }
-        self.tails = tails;
         Ok(())
+    }
+
+    /// Removes pages other than the first.
+    pub(crate) fn remove(&mut self, gone: Range<usize>) {
+        debug_assert!(gone.start > 0 && gone.end <= self.len());
+        self.lanes.drain(gone.clone());
+        self.blocks.drain(gone.clone());
+        match &mut self.tails {
+            Tails::Shared { odd, .. } => {
+                let at = behind(odd, gone.start);
+                odd.drain(at..behind(odd, gone.end));
+                let fewer = gone.len() as u32;
+                odd.iter_mut().skip(at).for_each(|odd| odd.page -= fewer);
+            }
+            Tails::Each(tails) => _ = tails.drain(gone),
+        }
     }
 
     /// From `from` on, the first page that does not begin below `high` (`None`: past all).
@@ -175,43 +270,45 @@ impl<const V: usize> Map<V> {
         })
     }
 
-    /// Removes pages other than the first.
-    pub(crate) fn remove(&mut self, gone: Range<usize>) {
-        debug_assert!(gone.start > 0 && gone.end <= self.len());
-        self.lanes.drain(gone.clone());
-        self.blocks.drain(gone.clone());
-        if !self.tails.is_empty() {
-            self.tails.drain(gone);
-        }
-    }
-
     /// Index of the last low fence at or below `pos` (strictly below, if so asked),
     /// looked for around `guess`.
     pub(crate) fn find(&self, pos: &Pos<V>, strict: bool, guess: Option<usize>) -> Option<usize> {
         let below = |low: Pos<V>| if strict { low < *pos } else { low <= *pos };
         // The first fence can have another rank than all others.
         let lanes = self.lanes.get(1..)?;
+        let n = lanes.len();
         let guess = guess.map(|guess| guess.saturating_sub(1));
-        let shared = Pos::<V>::of(pos.vals, self.tail);
-        let found = if !self.tails.is_empty() {
-            count(lanes.len(), guess, |i| self.low(i + 1).is_some_and(below))
-        } else if shared.rank != pos.rank {
-            if shared.rank < pos.rank {
-                lanes.len()
-            } else {
-                0
+        let less = |i: usize| lanes.get(i).is_some_and(|low| *low < pos.vals);
+        let found = match &self.tails {
+            Tails::Each(_) => count(n, guess, |i| self.low(i + 1).is_some_and(below)),
+            Tails::Shared { tail, odd } => {
+                let shared = Pos::<V>::of(pos.vals, *tail);
+                if shared.rank != pos.rank {
+                    if shared.rank < pos.rank { n } else { 0 }
+                } else if odd.last().is_some_and(|odd| odd.page > 0) {
+                    let equal = count(n, guess, less);
+                    let rest = lanes.get(equal..).unwrap_or(&[]);
+                    equal
+                        + count(rest.len(), Some(0), |i| {
+                            rest.get(i).is_some_and(|low| *low == pos.vals)
+                                && self.low(equal + i + 1).is_some_and(below)
+                        })
+                } else if below(shared) {
+                    count(n, guess, |i| {
+                        lanes.get(i).is_some_and(|low| *low <= pos.vals)
+                    })
+                } else {
+                    count(n, guess, less)
+                }
             }
-        } else if below(shared) {
-            count(lanes.len(), guess, |i| {
-                lanes.get(i).is_some_and(|low| *low <= pos.vals)
-            })
-        } else {
-            count(lanes.len(), guess, |i| {
-                lanes.get(i).is_some_and(|low| *low < pos.vals)
-            })
         };
         (found > 0 || self.low(0).is_some_and(below)).then_some(found)
     }
+}
+
+/// Odd pages in front of a page.
+fn behind(odd: &[Odd], page: usize) -> usize {
+    odd.partition_point(|odd| (odd.page as usize) < page)
 }
 
 /// How many of `n` ordered elements come before all that are not `below`. A galloping

@@ -46,6 +46,9 @@ pub struct Router<const V: usize> {
     misses: u64,
     uses: u64,
     cold: u32,
+    /// The map had no room for a page that it was told of. If the parents do not list
+    /// it, as long as its split is not finished, loading them again does not help.
+    refused: bool,
     /// Predictions of the model since the last lookup was counted.
     asked: Cell<u64>,
     /// What scans have found dead and nobody has dropped: no hint, but true of the leaf as
@@ -56,11 +59,12 @@ pub struct Router<const V: usize> {
 }
 
 impl<const V: usize> Router<V> {
-    /// Bytes that a page takes in the map; 8 more once a page begins among the entries
-    /// of one key, or some pages with NULLs and some with values.
+    /// Bytes that a page takes in the map; up to 8 more where pages begin among the
+    /// entries of one key, or some with NULLs and some with values.
     pub const PAGE_BYTES: usize = Map::<V>::PAGE_BYTES;
 
-    /// An empty router whose map takes at most `bytes` bytes.
+    /// An empty router whose map takes at most `bytes` bytes, but for the room that it
+    /// grows by.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
         Self {
@@ -73,6 +77,7 @@ impl<const V: usize> Router<V> {
             misses: 0,
             uses: 0,
             cold: 0,
+            refused: false,
             asked: Cell::new(0),
             known_dead: KnownDead::NONE,
             counters: Counters::default(),
@@ -88,6 +93,7 @@ impl<const V: usize> Router<V> {
         self.misses = 0;
         self.uses = 0;
         self.cold = 0;
+        self.refused = false;
         self.enabled = self.limit >= Self::PAGE_BYTES;
     }
 
@@ -169,7 +175,12 @@ impl<const V: usize> Router<V> {
             self.cold += 1;
             return self.cold > pages_to_read / 4;
         }
-        self.misses > 64 && self.misses * 16 > self.uses
+        let patience = if self.refused {
+            self.map.len() as u64
+        } else {
+            0
+        };
+        self.misses > patience.max(64) && self.misses * 16 > self.uses
     }
 
     /// Takes a map of the pages of `level`.
@@ -254,8 +265,9 @@ impl<const V: usize> Router<V> {
             }
             found => {
                 let at = found.map_or(0, |i| i + 1);
-                let full = !self.map.fits(&low, self.limit);
+                let full = !self.map.fits(at, &low, self.limit);
                 if full || self.map.insert(at, low, block).is_err() {
+                    self.refused = true;
                     return;
                 }
                 at

@@ -407,7 +407,7 @@ fn pages_are_fetched_at_once_for_long_scans_alone() {
 #[test]
 fn a_router_without_room_costs_nothing() {
     let lab = Lab::<1>::build(512, 90, Choice::Auto, &noise(3000));
-    for bytes in [0, 1, 30, 100] {
+    for bytes in [0, 1, 12, 30, 100] {
         *lab.router.borrow_mut() = Router::new(bytes);
         let height = u64::from(lab.verify().height);
         let before = lab.store.locks();

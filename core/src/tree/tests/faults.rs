@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A router that has room for all pages, for some, or for none.
 fn any_router(rng: &mut Rng) -> RefCell<Router<1>> {
-    RefCell::new(Router::new([1 << 20, 1 << 20, 200, 0][rng.index(4)]))
+    RefCell::new(Router::new([1 << 20, 1 << 20, 90, 0][rng.index(4)]))
 }
 
 /// Entries of one leaf, more than are asked about when it is folded.

@@ -34,7 +34,7 @@ pub(super) fn tree_with_past(
     let mut lab = Lab::build([512, 512, 1024][rng.index(3)], 90, Choice::Auto, &entries);
     let mut routers = Vec::new();
     for _ in 0..6 {
-        let bytes = [1 << 20, 1 << 20, 200, 0][rng.index(4)];
+        let bytes = [1 << 20, 1 << 20, 90, 0][rng.index(4)];
         let router = RefCell::new(Router::new(bytes));
         if bytes > 0 {
             Tree::new(&lab.store, &router).load_router().unwrap();

@@ -1,52 +1,47 @@
 //! The router's map of a level, against a plain list.
 
 use super::*;
-use crate::key::{Block, TID_END};
+use crate::key::{Block, MAX_RANK, TID_END};
 use crate::sim::Rng;
 use crate::tree::map::Map;
 
 /// The share of fences that are not like the others: with a TID, or of another rank.
 #[derive(Clone, Copy, Debug)]
-enum Odd {
+enum Other {
     None,
-    Few,
-    All,
+    Tids(u64),
+    Any(u64),
 }
 
-fn fence<const V: usize>(rng: &mut Rng, odd: Odd) -> Pos<V> {
-    // Few values, so that fences and what is looked for often share them.
+fn fence<const V: usize>(rng: &mut Rng, values: u64, other: Other) -> Pos<V> {
     let mut vals = [0; V];
-    vals.fill_with(|| rng.below(40) * 3);
-    let is_odd = match odd {
-        Odd::None => false,
-        Odd::Few => rng.once_in(20),
-        Odd::All => true,
-    };
-    let (rank, tid) = if is_odd {
-        (rng.below(2), rng.below(3))
-    } else {
-        (1, 0)
+    vals.fill_with(|| rng.below(values) * 3);
+    let tid = [0, 1, 2, rng.below(TID_END), TID_END - 1][rng.index(5)];
+    let (rank, tid) = match other {
+        Other::Tids(share) if rng.once_in(share) => (1, tid),
+        Other::Any(share) if rng.once_in(share) => ([0, 1, 2, MAX_RANK][rng.index(4)], tid),
+        _ => (1, 0),
     };
     Pos { rank, vals, tid }
 }
 
 /// Any bound of a scan.
-fn bound<const V: usize>(rng: &mut Rng) -> Pos<V> {
+fn bound<const V: usize>(rng: &mut Rng, values: u64) -> Pos<V> {
     let mut vals = [0; V];
-    vals.fill_with(|| rng.below(122));
-    let tid = [0, 1, 2, TID_END][rng.index(4)];
-    let rank = rng.below(3);
+    vals.fill_with(|| rng.below(3 * values + 2));
+    let tid = [0, 1, 2, rng.below(TID_END), TID_END][rng.index(5)];
+    let rank = [0, 1, 2, MAX_RANK + 1][rng.index(4)];
     Pos { rank, vals, tid }
 }
 
-fn compare<const V: usize>(map: &Map<V>, list: &[(Pos<V>, Block)], rng: &mut Rng) {
+fn compare<const V: usize>(map: &Map<V>, list: &[(Pos<V>, Block)], values: u64, rng: &mut Rng) {
     assert!(map.iter().eq(list.iter().copied()));
     assert_eq!((map.len(), map.is_empty()), (list.len(), list.is_empty()));
     assert_eq!(map.last(), list.last().map(|(low, _)| *low));
     assert!(map.bytes() <= map.room());
     for _ in 0..20 {
         let pos = if rng.once_in(2) || list.is_empty() {
-            bound(rng)
+            bound(rng, values)
         } else {
             list[rng.index(list.len())].0
         };
@@ -68,9 +63,16 @@ fn compare<const V: usize>(map: &Map<V>, list: &[(Pos<V>, Block)], rng: &mut Rng
 
 fn changes<const V: usize>(seed: u64) {
     let mut rng = Rng::new(seed);
-    let odd = [Odd::None, Odd::Few, Odd::All][rng.index(3)];
+    let other = match rng.index(5) {
+        0 => Other::None,
+        1 | 2 => Other::Tids([1, 2, 5, 20][rng.index(4)]),
+        _ => Other::Any([1, 3, 20][rng.index(3)]),
+    };
+    // Few values, so that fences and what is looked for often share them.
+    let (values, pages) = [(3, 20), (40, 60), (300, 500)][rng.index(3)];
     let (mut map, mut list) = (Map::EMPTY, Vec::new());
-    let mut lows: Vec<Pos<V>> = (0..rng.index(60)).map(|_| fence(&mut rng, odd)).collect();
+    let any = |_| fence(&mut rng, values, other);
+    let mut lows: Vec<Pos<V>> = (0..pages).map(any).collect();
     if rng.once_in(2) {
         lows.push(Pos::MIN);
     }
@@ -78,10 +80,13 @@ fn changes<const V: usize>(seed: u64) {
     lows.dedup();
     for low in lows {
         let block = rng.below(1 << 32) as Block;
+        if rng.once_in(10) {
+            map.reserve(10).unwrap();
+        }
         map.push(low, block).unwrap();
         list.push((low, block));
     }
-    compare(&map, &list, &mut rng);
+    compare(&map, &list, values, &mut rng);
     map.shrink();
     for _ in 0..60 {
         if list.len() > 1 && rng.once_in(3) {
@@ -94,18 +99,19 @@ fn changes<const V: usize>(seed: u64) {
             map.set_block(at, block);
             list[at].1 = block;
         } else {
-            let (low, block) = (fence(&mut rng, odd), rng.below(1 << 32) as Block);
+            let (low, block) = (fence(&mut rng, values, other), rng.below(1 << 32) as Block);
             if let Err(at) = list.binary_search_by(|(known, _)| known.cmp(&low)) {
-                let (before, fits) = (map.bytes(), map.clone());
+                let before = map.clone();
                 map.insert(at, low, block).unwrap();
                 list.insert(at, (low, block));
-                if at > 0 {
-                    assert!(fits.fits(&low, map.bytes()));
-                    assert!(!fits.fits(&low, map.bytes() - 1), "{before} bytes before");
+                // The second page can make the first one odd.
+                if list.len() > 2 {
+                    assert!(before.fits(at, &low, map.bytes()));
+                    assert!(!before.fits(at, &low, map.bytes() - 1));
                 }
             }
         }
-        compare(&map, &list, &mut rng);
+        compare(&map, &list, values, &mut rng);
     }
 }
 
@@ -117,22 +123,108 @@ fn a_map_is_a_list_of_fences() {
     }
 }
 
-/// Fences that begin keys take no more than their lanes, ranks of NULLs first included.
+/// Fences that begin keys take no more than their lanes, those of an index with NULLs
+/// first included, and others a little more.
 #[test]
 fn what_fences_share_is_stored_once() {
     let mut map = Map::<1>::EMPTY;
     map.push(Pos::MIN, 1).unwrap();
-    for i in 1..1000u32 {
-        let (rank, vals, tid) = (1, [u64::from(i)], 0);
-        map.push(Pos { rank, vals, tid }, i).unwrap();
+    let key = |i: u32, tid| Pos {
+        rank: 1,
+        vals: [u64::from(i)],
+        tid,
+    };
+    for i in 1..1000 {
+        map.push(key(i, 0), i).unwrap();
     }
-    assert_eq!(map.bytes(), 1000 * 12);
+    assert_eq!(map.bytes(), 1000 * 12 + 16);
     let room = map.room();
     map.shrink();
     assert!(map.room() < room && map.room() >= map.bytes());
-    let (rank, vals, tid) = (1, [1000], 7);
-    map.push(Pos { rank, vals, tid }, 1000).unwrap();
-    assert_eq!(map.bytes(), 1001 * 20);
-    // Room for a few more at most.
+    map.push(key(1000, 7), 1000).unwrap();
+    assert_eq!(map.bytes(), 1001 * 12 + 2 * 16);
     assert!(map.room() < map.bytes() * 5 / 4);
+    // Up to a quarter of the pages, then 8 bytes for each.
+    for i in 1001..2000 {
+        map.push(key(i, 7), i).unwrap();
+    }
+    assert_eq!(map.bytes(), 2000 * 20);
+    assert!(map.room() < map.bytes() * 5 / 4);
+}
+
+/// Of what is in no order, as on damaged pages, anything may be said but nothing that is
+/// not there.
+#[test]
+fn disorder_does_no_harm() {
+    for seed in 0..scaled(500) as u64 {
+        let mut rng = Rng::new(seed);
+        let mut map = Map::<1>::EMPTY;
+        for i in 0..rng.index(100) {
+            let at = if rng.once_in(5) { rng.index(i + 1) } else { i };
+            let low = fence(&mut rng, 40, Other::Any(3));
+            map.insert(at, low, i as Block).unwrap();
+        }
+        for _ in 0..50 {
+            let pos = bound(&mut rng, 40);
+            let guess = [None, Some(rng.index(120))][rng.index(2)];
+            for strict in [false, true] {
+                let found = map.find(&pos, strict, guess);
+                assert!(found.is_none_or(|found| map.low(found).is_some()));
+            }
+            let from = rng.index(map.len() + 1);
+            assert!((from..=map.len()).contains(&map.end(from, Some(&pos))));
+        }
+        if map.len() > 1 {
+            map.remove(1..map.len());
+        }
+        assert_eq!(map.iter().count(), map.len().min(1));
+    }
+}
+
+/// A router takes the leaves if they fit exactly. What it had no room for does not make
+/// it load the map again and again: the parents may not list it.
+#[test]
+fn a_full_router_is_patient() {
+    const PAGES: u32 = 1000;
+    let low = |i: u32| p(u64::from(i) * 10, 0);
+    let full = |limit: usize| {
+        let mut map = Map::EMPTY;
+        for i in 0..PAGES {
+            map.push(low(i), i).unwrap();
+        }
+        let mut router = Router::<1>::new(limit);
+        router.install(0, map, None);
+        router
+    };
+    let bytes = PAGES as usize * Router::<1>::PAGE_BYTES;
+    for (limit, patience) in [(bytes, PAGES), (2 * bytes, 64)] {
+        let mut router = full(limit);
+        router.learn(0, p(5, 0), Some(low(1)), PAGES);
+        assert_eq!(router.len() == PAGES as usize, limit == bytes);
+        for _ in 0..patience {
+            router.hopped();
+            assert!(!router.wants_load(0), "{:?}", router.counters);
+        }
+        router.hopped();
+        assert!(router.wants_load(0));
+    }
+}
+
+#[test]
+fn a_router_takes_leaves_that_fit_exactly() {
+    let entries: Vec<_> = (0..3000).map(|i| p(i * i, 1 << 16 | 1)).collect();
+    let lab = Lab::<1>::build(512, 90, Choice::Auto, &entries);
+    let bytes = lab
+        .tree()
+        .list_children(1, usize::MAX)
+        .unwrap()
+        .unwrap()
+        .bytes();
+    for (limit, level) in [(bytes, 0), (bytes - 1, 1)] {
+        *lab.router.borrow_mut() = Router::new(limit);
+        lab.tree().load_router().unwrap();
+        let router = lab.router.borrow();
+        assert_eq!((router.level(), router.is_empty()), (level, false));
+        assert!(router.bytes() <= limit + router.model().map_or(0, |model| model.bytes()));
+    }
 }

@@ -40,7 +40,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let room = prop::sample::select(&[0usize, 40, 400, 1 << 20][..]);
+    let room = prop::sample::select(&[0usize, 18, 180, 1 << 20][..]);
     prop_oneof![
         6 => (source(), 1usize..scaled(300)).prop_map(|(source, n)| Op::Insert(source, n)),
         3 => (source(), 1usize..scaled(3000)).prop_map(|(source, n)| Op::Batch(source, n)),
