@@ -321,7 +321,7 @@ impl<S: PageStore, const V: usize> Tree<'_, S, V> {
                     } else {
                         let (low, high) = fences::<V>(&page, &header);
                         let mut router = self.router.borrow_mut();
-                        router.hopped();
+                        router.hopped(hops);
                         router.learn(0, low, high, page.block());
                     }
                     return Ok((page, header));

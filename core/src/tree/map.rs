@@ -22,8 +22,8 @@ pub(crate) struct Map<const V: usize> {
 /// Ranks and TIDs of the fences, as [`Pos::tail`] has them.
 #[derive(Clone, Debug)]
 enum Tails {
-    /// All have the same, but those that are listed in order. Only the first page can
-    /// have another rank, so that the lanes of all others are in order.
+    /// All have the same, with a TID of 0, but those that are listed in order. Only the
+    /// first page can have another rank, so that the lanes of all others are in order.
     Shared { tail: u64, odd: Vec<Odd> },
     /// Of each fence.
     Each(Vec<u64>),
@@ -45,7 +45,7 @@ enum Place {
 }
 
 /// So many fences can be odd whatever the number of pages is.
-const FEW: usize = 64;
+const FEW: usize = 256;
 
 impl<const V: usize> Map<V> {
     /// No page.
@@ -166,27 +166,21 @@ impl<const V: usize> Map<V> {
         if place == Place::Each {
             self.spread()?;
         }
-        let pages = self.len();
+        let (shared, first) = (self.shared(index, &low), self.tails_differ(index, &low));
         match &mut self.tails {
             Tails::Shared { tail, odd } => {
+                if first {
+                    room_for_one(odd)?;
+                    let (page, tail) = (0, *tail);
+                    odd.push(Odd { page, tail });
+                }
+                *tail = shared;
                 room_for_one(odd)?;
                 let at = behind(odd, index);
                 odd.iter_mut().skip(at).for_each(|odd| odd.page += 1);
-                let (page, own) = (index as u32, low.tail());
                 if place == Place::Odd {
-                    odd.insert(at, Odd { page, tail: own });
-                } else if pages == 0 {
-                    *tail = own;
-                } else if own != *tail {
-                    // The second page: most are like it rather than like the first.
-                    let first = Odd {
-                        page: 0,
-                        tail: *tail,
-                    };
-                    if odd.is_empty() {
-                        odd.push(first);
-                    }
-                    *tail = own;
+                    let (page, tail) = (index as u32, low.tail());
+                    odd.insert(at, Odd { page, tail });
                 }
             }
             Tails::Each(tails) => {
@@ -199,18 +193,36 @@ impl<const V: usize> Map<V> {
         Ok(())
     }
 
+    /// What the tails that are shared are with a new page at `index`: the second page says
+    /// it, for the first can have another rank than all others.
+    fn shared(&self, index: usize, low: &Pos<V>) -> u64 {
+        match &self.tails {
+            Tails::Shared { tail, .. } if self.len() > 1 || index < self.len() => *tail,
+            _ => low.key_start().tail(),
+        }
+    }
+
+    /// Whether a new page at `index` makes the first one odd.
+    fn tails_differ(&self, index: usize, low: &Pos<V>) -> bool {
+        match &self.tails {
+            Tails::Shared { tail, odd } => {
+                self.len() == 1 && odd.is_empty() && self.shared(index, low) != *tail
+            }
+            Tails::Each(_) => false,
+        }
+    }
+
     /// How the fence of a new page at `index` is stored.
     fn place(&self, index: usize, low: &Pos<V>) -> Place {
-        let Tails::Shared { tail, odd } = &self.tails else {
+        let Tails::Shared { odd, .. } = &self.tails else {
             return Place::Each;
         };
-        let pages = self.len();
-        if pages == 0 || (pages == 1 && index == 1) || (index > 0 && low.tail() == *tail) {
+        let tail = self.shared(index, low);
+        if index == 0 && !self.is_empty() {
+            Place::Each
+        } else if low.tail() == tail {
             Place::Shared
-        } else if index > 0
-            && low.rank == Pos::<V>::of(low.vals, *tail).rank
-            && odd.len() < FEW.max(pages / 4)
-        {
+        } else if low.key_start().tail() == tail && odd.len() < FEW.max(self.len() / 4) {
             Place::Odd
         } else {
             Place::Each
@@ -220,10 +232,13 @@ impl<const V: usize> Map<V> {
     /// Whether a page at `index` with this fence fits into `limit` bytes with those there.
     pub(crate) fn fits(&self, index: usize, low: &Pos<V>, limit: usize) -> bool {
         let pages = self.len() + 1;
-        let bytes = match self.place(index, low) {
-            Place::Shared => self.bytes() + Self::PAGE_BYTES,
-            Place::Odd => self.bytes() + Self::PAGE_BYTES + size_of::<Odd>(),
-            Place::Each => pages * (Self::PAGE_BYTES + size_of::<u64>()),
+        let place = self.place(index, low);
+        let bytes = if place == Place::Each {
+            pages * (Self::PAGE_BYTES + size_of::<u64>())
+        } else {
+            let first = usize::from(self.tails_differ(index, low));
+            let odd = first + usize::from(place == Place::Odd);
+            self.bytes() + Self::PAGE_BYTES + odd * size_of::<Odd>()
         };
         bytes <= limit
     }

@@ -47,7 +47,8 @@ pub struct Router<const V: usize> {
     uses: u64,
     cold: u32,
     /// The map had no room for a page that it was told of. If the parents do not list
-    /// it, as long as its split is not finished, loading them again does not help.
+    /// it, as long as its split is not finished, loading them again does not help, and
+    /// has to be paid for by more misses.
     refused: bool,
     /// Predictions of the model since the last lookup was counted.
     asked: Cell<u64>,
@@ -59,8 +60,8 @@ pub struct Router<const V: usize> {
 }
 
 impl<const V: usize> Router<V> {
-    /// Bytes that a page takes in the map; up to 8 more where pages begin among the
-    /// entries of one key, or some with NULLs and some with values.
+    /// Bytes that a page takes in the map; up to 8 more in a large one where pages
+    /// begin among the entries of one key, or some with NULLs and some with values.
     pub const PAGE_BYTES: usize = Map::<V>::PAGE_BYTES;
 
     /// An empty router whose map takes at most `bytes` bytes, but for the room that it
@@ -175,12 +176,8 @@ impl<const V: usize> Router<V> {
             self.cold += 1;
             return self.cold > pages_to_read / 4;
         }
-        let patience = if self.refused {
-            self.map.len() as u64
-        } else {
-            0
-        };
-        self.misses > patience.max(64) && self.misses * 16 > self.uses
+        let patience = if self.refused { self.map.len() / 64 } else { 0 };
+        self.misses > (patience as u64).max(64) && self.misses * 16 > self.uses
     }
 
     /// Takes a map of the pages of `level`.
@@ -192,6 +189,7 @@ impl<const V: usize> Router<V> {
         self.misses = 0;
         self.uses = 0;
         self.cold = 0;
+        self.refused = false;
         self.counters.loads += 1;
     }
 
@@ -237,9 +235,10 @@ impl<const V: usize> Router<V> {
         self.counters.predicted += u64::from(self.asked.take() > 0);
     }
 
-    pub(crate) fn hopped(&mut self) {
+    /// The router's page was so many pages in front of the right one.
+    pub(crate) fn hopped(&mut self, hops: usize) {
         self.uses += 1;
-        self.misses += 1;
+        self.misses += hops as u64;
         self.counters.hops += 1;
         self.counters.predicted += u64::from(self.asked.take() > 0);
     }
