@@ -16,7 +16,7 @@ fn lab() -> Lab<1> {
 
 /// The middle leaf and its right sibling.
 fn two_leaves(lab: &Lab<1>) -> (Block, Block) {
-    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let map = lab.leaves();
     let blocks: Vec<_> = map.iter().map(|(_, block)| block).collect();
     let middle = blocks.len() / 2;
     (blocks[middle], blocks[middle + 1])
@@ -270,7 +270,7 @@ fn a_model_that_promises_too_much_is_found() {
     let Loaded::Model(model) = read_model(&lab.store, &meta).unwrap() else {
         panic!("the index has no model");
     };
-    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let map = lab.leaves();
     let keys: Vec<_> = map.iter().map(|(low, _)| low.model_key()).collect();
     assert_eq!(model.holds_for(&keys), Some(true));
     assert_eq!(model.holds_for(&keys[1..]), None);

@@ -14,7 +14,7 @@ fn serial(n: u64) -> Vec<Pos<1>> {
 
 /// Leaves from left to right, with their low fences.
 fn leaves(lab: &Lab<1>) -> Vec<(Pos<1>, u32)> {
-    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let map = lab.leaves();
     map.iter().collect()
 }
 

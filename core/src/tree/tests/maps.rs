@@ -3,7 +3,6 @@
 use super::*;
 use crate::key::{Block, MAX_RANK, TID_END};
 use crate::sim::Rng;
-use crate::tree::map::Map;
 
 /// The share of fences that are not like the others: with a TID, or of another rank.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +31,10 @@ fn bound<const V: usize>(rng: &mut Rng, values: u64) -> Pos<V> {
     let tid = [0, 1, 2, rng.below(TID_END), TID_END][rng.index(5)];
     let rank = [0, 1, 2, MAX_RANK + 1][rng.index(4)];
     Pos { rank, vals, tid }
+}
+
+fn add<const V: usize>(map: &mut Map<V>, low: Pos<V>, block: Block) {
+    map.push(low, block).unwrap();
 }
 
 fn compare<const V: usize>(map: &Map<V>, list: &[(Pos<V>, Block)], values: u64, rng: &mut Rng) {
@@ -83,7 +86,7 @@ fn changes<const V: usize>(seed: u64) {
         if rng.once_in(10) {
             map.reserve(10).unwrap();
         }
-        map.push(low, block).unwrap();
+        add(&mut map, low, block);
         list.push((low, block));
     }
     compare(&map, &list, values, &mut rng);
@@ -128,25 +131,25 @@ fn a_map_is_a_list_of_fences() {
 #[test]
 fn what_fences_share_is_stored_once() {
     let mut map = Map::<1>::EMPTY;
-    map.push(Pos::MIN, 1).unwrap();
+    add(&mut map, Pos::MIN, 1);
     let key = |i: u32, tid| Pos {
         rank: 1,
         vals: [u64::from(i)],
         tid,
     };
     for i in 1..1000 {
-        map.push(key(i, 0), i).unwrap();
+        add(&mut map, key(i, 0), i);
     }
     assert_eq!(map.bytes(), 1000 * 12 + 16);
     let room = map.room();
     map.shrink();
     assert!(map.room() < room && map.room() >= map.bytes());
-    map.push(key(1000, 7), 1000).unwrap();
+    add(&mut map, key(1000, 7), 1000);
     assert_eq!(map.bytes(), 1001 * 12 + 2 * 16);
     assert!(map.room() < map.bytes() * 5 / 4);
     // Up to a quarter of the pages, then 8 bytes for each.
     for i in 1001..2000 {
-        map.push(key(i, 7), i).unwrap();
+        add(&mut map, key(i, 7), i);
     }
     assert_eq!(map.bytes(), 2000 * 20);
     assert!(map.room() < map.bytes() * 5 / 4);
@@ -202,18 +205,18 @@ fn the_first_pages_may_be_others() {
         Pos { rank: 1, ..p(5, 0) },
     ] {
         let mut map = Map::<1>::EMPTY;
-        map.push(Pos::MIN, 0).unwrap();
-        map.push(second, 1).unwrap();
+        add(&mut map, Pos::MIN, 0);
+        add(&mut map, second, 1);
         for i in 2..1000 {
-            let low = p(u64::from(i) * 10, 0);
-            map.push(
+            let rank = second.rank;
+            add(
+                &mut map,
                 Pos {
-                    rank: second.rank,
-                    ..low
+                    rank,
+                    ..p(u64::from(i) * 10, 0)
                 },
                 i,
-            )
-            .unwrap();
+            );
         }
         assert!(map.bytes() <= 1000 * 12 + 2 * 16, "{} bytes", map.bytes());
     }
@@ -229,7 +232,7 @@ fn a_full_router_is_patient() {
     let load = |router: &mut Router<1>| {
         let mut map = Map::EMPTY;
         for i in 0..PAGES {
-            map.push(low(i), i).unwrap();
+            add(&mut map, low(i), i);
         }
         router.install(0, map, None);
     };
@@ -259,12 +262,7 @@ fn a_full_router_is_patient() {
 fn a_router_takes_leaves_that_fit_exactly() {
     let entries: Vec<_> = (0..3000).map(|i| p(i * i, 1 << 16 | 1)).collect();
     let lab = Lab::<1>::build(512, 90, Choice::Auto, &entries);
-    let bytes = lab
-        .tree()
-        .list_children(1, usize::MAX)
-        .unwrap()
-        .unwrap()
-        .bytes();
+    let bytes = lab.leaves().bytes();
     for (limit, level) in [(bytes, 0), (bytes - 1, 1)] {
         *lab.router.borrow_mut() = Router::new(limit);
         lab.tree().load_router().unwrap();
@@ -284,7 +282,7 @@ fn appends_behind_a_full_router_stay_cheap() {
     };
     let entries: Vec<_> = (0..2000).map(entry).collect();
     let mut lab = Lab::<1>::build(512, 90, Choice::Auto, &entries);
-    let map = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let map = lab.leaves();
     *lab.router.borrow_mut() = Router::new(map.bytes());
     lab.tree().load_router().unwrap();
     assert_eq!(lab.router.borrow().level(), 0);
@@ -293,7 +291,7 @@ fn appends_behind_a_full_router_stay_cheap() {
         lab.insert(entry(i));
     }
     let locks = lab.store.locks() - before;
-    let more = lab.tree().list_children(1, usize::MAX).unwrap().unwrap();
+    let more = lab.leaves();
     assert!(more.len() > map.len() + 50);
     assert!(lab.router.borrow().level() > 0);
     assert!(locks < 4000 * 5, "{locks} locks");

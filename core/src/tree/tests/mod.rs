@@ -35,6 +35,7 @@ use crate::key::Tid;
 use crate::model::Choice;
 use crate::sim::{ALL_KEYS, ALL_ROWS, Lanes, Rows, SimSink, SimStore, Source};
 use crate::testing::{cases, scaled};
+use crate::tree::map::Map;
 use crate::tree::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -226,6 +227,11 @@ impl<const V: usize> Lab<V> {
         assert_eq!(report.entries, seen.len() as u64);
         assert_eq!(self.store.pins(), 0, "a pin is left");
         report
+    }
+
+    /// The leaves, as their parents list them.
+    fn leaves(&self) -> Map<V> {
+        self.tree().list_children(1, usize::MAX).unwrap().unwrap()
     }
 
     fn all(&self, forward: bool) -> Vec<Pos<V>> {
